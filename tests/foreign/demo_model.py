@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from fleet import Fleet
+from servers import Failed
 from servers import Missing
 from servers import Servers
 
@@ -94,3 +95,5 @@ if __name__ == "__main__":
             sys.exit(run(Path(temporary)))
         except Missing as missing:
             sys.exit(f"the demo needs a model: {missing}")
+        except Failed as failed:
+            sys.exit(str(failed))

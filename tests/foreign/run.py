@@ -16,6 +16,7 @@ import docs_suite
 import mock_suite
 import model_suite
 from report import Report
+from servers import Failed
 from servers import Missing
 
 SUITES = {"mock": mock_suite.run, "docs": docs_suite.run, "model": model_suite.run, "gateway": model_suite.run_gateway}
@@ -37,6 +38,8 @@ def main():
                 SUITES[name](report, folder, options.only)
             except Missing as missing:
                 report.skip(f"foreign {name}", missing)
+            except Failed as failed:
+                report.add(f"foreign {name}", str(failed))
             print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
     return report.end()
 

@@ -21,6 +21,10 @@ class Missing(Exception):
     """A program is not installed; the text says which."""
 
 
+class Failed(Exception):
+    """A server did not start; the text has the end of its log."""
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -43,7 +47,7 @@ class Servers:
     """Everything that was started, ended in the opposite order when the block ends."""
 
     def __init__(self, folder):
-        self.folder = Path(folder)
+        self.folder = Path(folder).resolve()
         self.running = []
 
     def __enter__(self):
@@ -61,7 +65,12 @@ class Servers:
                 process.wait()
 
     def start(self, name, command, env=None):
-        """Starts a program, its output in a log of this name."""
+        """Starts a program, its output in a log of this name, in a folder below others that are empty too.
+
+        LiteLLM imports modules from two folders above the one that it runs in.
+        """
+        cwd = self.folder / "run" / "in" / name
+        cwd.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{name}.log", "wb") as log:
             process = subprocess.Popen(
                 [str(part) for part in command],
@@ -69,7 +78,7 @@ class Servers:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                cwd=self.folder,
+                cwd=cwd,
             )
         self.running.append(process)
         return process
@@ -85,7 +94,8 @@ class Servers:
                 return
             except (OSError, urllib.error.URLError):
                 time.sleep(0.1)
-        sys.exit(f"{name} did not start: {(self.folder / f'{name}.log').read_text(errors='replace')[-2000:]}")
+        log = (self.folder / f"{name}.log").read_text(errors="replace")
+        raise Failed(f"{name} did not start; its log ends with:\n{log[-2000:]}")
 
     def mock(self, fixtures):
         """The mock of the providers. Returns its address."""

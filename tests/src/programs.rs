@@ -217,9 +217,9 @@ impl StateFolder {
 
     /// Starts a worker and waits until `legwork workers` lists it.
     pub fn worker(&self, arguments: &[&str]) -> Program {
-        let before = self.workers();
         let program = self.start_worker(arguments);
-        until("the worker is listed", || self.workers() > before);
+        // Not by their number: a worker that died before may be forgotten at the same moment.
+        until("the worker is listed", || self.lists_worker(program.id()));
         program
     }
 
@@ -236,8 +236,8 @@ impl StateFolder {
         Program { child: command.spawn().unwrap() }
     }
 
-    fn workers(&self) -> usize {
-        self.legwork(["workers", "--json"]).json_lines().len()
+    fn lists_worker(&self, id: u32) -> bool {
+        self.legwork(["workers", "--json"]).json_lines().iter().any(|worker| worker["pid"] == id)
     }
 
     /// Dispatches a job and returns its id; for a batch, one id per line.

@@ -495,7 +495,7 @@ async fn within<T: Send + 'static>(
         Ok(Err(error)) => Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))),
         Err(_) => Err(ToolOutcome::error(format!(
             "the file system did not respond within {}; whether the call has an effect is unknown",
-            duration::short(limit)
+            duration::setting(limit)
         ))),
     }
 }

@@ -16,6 +16,22 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// Formats a setting or a limit as it is written in options, in the units that it has: `45s`, `1h`, `1h30m`, `7d`.
+/// [`parse`] reads it back, to the millisecond.
+pub fn setting(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [
+        (ms / 86_400_000, "d"),
+        (ms / 3_600_000 % 24, "h"),
+        (ms / 60_000 % 60, "m"),
+        (ms / 1000 % 60, "s"),
+        (ms % 1000, "ms"),
+    ];
+    let text: String =
+        units.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
 /// Formats an age for a column of a table, with the two largest units: `42s`, `5m12s`, `3h4m`, `2d5h`, `400d`.
 pub fn age(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -102,6 +118,13 @@ mod tests {
     fn formats_whole_seconds() {
         for (seconds, text) in [(0, "0s"), (42, "42s"), (65, "1m5s"), (7203, "2h0m3s"), (90_000, "25h0m0s")] {
             assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_setting_is_formatted_as_it_is_written() {
+        for text in ["0s", "500ms", "45s", "1m", "1h", "1h30m", "7d", "1d2h3m4s5ms"] {
+            assert_eq!(setting(parse(text).unwrap()), text);
         }
     }
 

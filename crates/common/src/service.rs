@@ -209,7 +209,7 @@ impl WaitMode {
 /// How much of each job the answer of a wait has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitDetail {
-    /// How the job stands: no output, no result or error, and only the first bytes of its task.
+    /// How the job stands: no output and no result, the first bytes of a failed one's error, and only those of its task.
     Status,
     /// What the contract shows of it: the first bytes of a result or an error, the last of its output.
     Excerpt,

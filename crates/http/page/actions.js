@@ -1,6 +1,6 @@
 // Changing jobs: stop, retry, send; each asks first.
 
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { line, short } from "./format.js";
 import { Ask, attempt, isLive } from "./ui.js";
 import { html, useState } from "./vendor/preact.js";
@@ -44,6 +44,32 @@ export function RetryButton({ job, label, done }) {
       <p>${line(job.task)}</p>
       <label class="check"><input type="checkbox" name="fresh" /> from the beginning instead of after its recorded turns</label>
       <label class="check"><input type="checkbox" name="again" /> even if it was retried before</label>
+    <//>`}
+  <//>`;
+}
+
+// Retries at once, so that many failed jobs take seconds and the browser has connections left.
+const AT_ONCE = 3;
+
+/** Retries all failed jobs that a query selects and that were not retried, at most a thousand. */
+export function RetryAllButton({ query, count }) {
+  const retryAll = async () => {
+    const { jobs } = await get(`v1/jobs?failed=true&limit=1000&${query}`);
+    const waiting = jobs.map(({ id }) => id);
+    const refused = [];
+    const one = async () => {
+      for (let id = waiting.pop(); id; id = waiting.pop()) {
+        await post(`${path(id)}/retry`).catch((problem) => refused.push(problem));
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, one));
+    if (refused.length > 0) throw refused[0];
+    return jobs.length;
+  };
+  return html`<${ButtonWithDialog} text="Retry all">
+    ${(close) => html`<${Ask} title="Retry all that failed?" verb="Retry all" onClose=${close}
+      act=${() => attempt(retryAll, (retried) => `Retried ${retried} jobs.`)}>
+      <p>${count} Each becomes a new job that continues after its recorded turns.</p>
     <//>`}
   <//>`;
 }

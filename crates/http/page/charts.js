@@ -46,12 +46,14 @@ export function Chart({ title, total, buckets, series, format, least = 1 }) {
   // A step needs the end of the last bucket too.
   const end = since + (times.length * buckets.bucket_ms) / 1000;
   const data = [[...times, end], ...series.map(({ numbers }) => [...numbers, numbers.at(-1)])];
+  const latest = useRef(data);
+  latest.current = data;
   useEffect(() => {
     const make = () => {
       // Between the end of the component and that of its effects.
       if (!place.current) return;
       plot.current?.destroy();
-      plot.current = new uPlot(options(series, place.current.clientWidth, format, least), data, place.current);
+      plot.current = new uPlot(options(series, place.current.clientWidth, format, least), latest.current, place.current);
     };
     make();
     const resize = new ResizeObserver(

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { Chart } from "./charts.js";
-import { RetryButton } from "./actions.js";
+import { RetryAllButton, RetryButton } from "./actions.js";
 import { ago, count, duration, line, money, short } from "./format.js";
 import { attempt, Badge, Connection, useNow, useStream } from "./ui.js";
 import { html, useReducer, useState } from "./vendor/preact.js";
@@ -11,9 +11,9 @@ import { Link, jobPath, reduceList } from "./jobs.js";
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 const total = (items, field) => sum(items.map((item) => item[field]));
 
-function Tile({ name, value, more, isBad }) {
+function Tile({ name, value, more, isBad, to }) {
   return html`<div class=${isBad ? "tile bad" : "tile"}>
-    <dt>${name}</dt>
+    <dt>${to ? html`<${Link} to=${to}>${name}<//>` : name}</dt>
     <dd>${value} ${more && html`<small>${more}</small>`}</dd>
   </div>`;
 }
@@ -26,17 +26,20 @@ function Tiles({ stats, history }) {
   const ended = ["completed", "failed", "stopped"].reduce((rate, name) => rate + recent(name), 0);
   const { slots, used } = stats.workers;
   return html`<dl class="tiles">
-    <${Tile} name="Queued" value=${count(total(stats.queues, "queued"))}
+    <${Tile} name="Queued" to="/jobs?status=queued" value=${count(total(stats.queues, "queued"))}
       more=${`oldest ${duration(oldest)}`} isBad=${oldest > 15 * 60_000} />
-    <${Tile} name="Running" value=${count(total(stats.queues, "running"))} more=${`${used} of ${slots} slots`} />
-    <${Tile} name="Waiting" value=${count(total(stats.queues, "waiting"))}
-      more=${`${count(total(stats.queues, "scheduled"))} scheduled`} />
-    <${Tile} name="Failed, last hour" value=${count(hour.failed)} more=${`of ${count(hour.total)} ended`} isBad=${hour.failed > 0} />
+    <${Tile} name="Running" to="/jobs?status=running" value=${count(total(stats.queues, "running"))}
+      more=${`${used} of ${slots} slots`} />
+    <${Tile} name="Waiting" to="/jobs?status=waiting" value=${count(total(stats.queues, "waiting"))}
+      more=${stats.asking.jobs > 0 ? `${count(stats.asking.jobs)} for a person` : `${count(total(stats.queues, "scheduled"))} scheduled`}
+      isBad=${stats.asking.jobs > 0} />
+    <${Tile} name="Failed, last hour" to="/jobs?status=failed&since=1h" value=${count(hour.failed)}
+      more=${`of ${count(hour.total)} ended`} isBad=${hour.failed > 0} />
     <${Tile} name="Rates, per minute" value=${`${recent("dispatched").toFixed(1)} in`} more=${`${ended.toFixed(1)} ended`} />
     <${Tile} name="Cost, last hour" value=${money(hour.cost_usd)} more=${`${money(day.cost_usd)} last day`} />
     <${Tile} name="Tokens, last hour" value=${count(hour.usage.input_tokens + hour.usage.output_tokens)}
       more=${`${count(day.usage.input_tokens + day.usage.output_tokens)} last day`} />
-    <${Tile} name="Workers" value=${count(stats.workers.serving)}
+    <${Tile} name="Workers" to="/workers" value=${count(stats.workers.serving)}
       more=${["draining", "lost", "sick"].map((state) => `${stats.workers[state]} ${state}`).join(", ")}
       isBad=${stats.workers.lost + stats.workers.sick > 0 || stats.workers.serving === 0} />
   </dl>`;
@@ -141,7 +144,11 @@ function Failed() {
   const now = useNow();
   const { state, problem } = useStream("v1/jobs/events?failed=true&since=24h&limit=10", (_, data) => take(data));
   return html`<section aria-labelledby="failed">
-    <h2 id="failed">Failed in the last day, not retried</h2>
+    <header class="title">
+      <h2 id="failed">Failed in the last day, not retried</h2>
+      ${list.ids?.length > 0 && html`<${RetryAllButton} query="since=24h"
+        count=${list.next ? "More than ten jobs failed in the last day." : `${list.ids.length} of the last day.`} />`}
+    </header>
     <${Connection} state=${state} problem=${problem} />
     ${list.ids?.length === 0 && html`<p class="muted">None.</p>`}
     <ul class="plain">
@@ -196,7 +203,10 @@ export function Workers() {
           ${list.map(
             (worker) => html`<tr key=${worker.id}>
               <th scope="row"><${Link} to=${`/jobs?worker=${encodeURIComponent(worker.id)}`}>${worker.id}<//></th>
-              <td><span class=${`badge ${worker.state}`}>${worker.state}</span></td>
+              <td>
+                <span class=${`badge ${worker.state}`}>${worker.state}</span>
+                ${worker.state === "sick" && html` <span class="muted">${line(worker.last_reason ?? "", 60)}</span>`}
+              </td>
               <td>${worker.host}</td>
               <td>${worker.queues.join(", ")}</td>
               <td>${worker.used} of ${worker.slots}</td>

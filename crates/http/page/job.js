@@ -12,7 +12,7 @@ import { html, useEffect, useRef, useState } from "./vendor/preact.js";
 // Output that the page keeps: enough to read, and no burden for the browser.
 const MAX_OUTPUT = 512 * 1024;
 
-/** Output as it comes. It is appended to the page as text nodes: nothing in it is markup, and nothing is drawn twice. */
+/** Output as it comes. It is not announced: a model writes faster than a screen reader reads. It is appended to the page as text nodes: nothing in it is markup, and nothing is drawn twice. */
 function Output({ sink, job, since }) {
   const place = useRef(null);
   const [size, setSize] = useState({ shown: 0, cut: false });
@@ -37,7 +37,7 @@ function Output({ sink, job, since }) {
   return html`<section aria-labelledby="output">
     <h2 id="output">Output <small>${bytes(job?.output_bytes ?? 0)}</small></h2>
     ${(size.cut || since > 0) && html`<p class="muted">The beginning is not shown; <code>legwork view</code> has all of it.</p>`}
-    <pre class="output" ref=${place} tabindex="0" role="log" aria-labelledby="output"></pre>
+    <pre class="output" ref=${place} tabindex="0" role="log" aria-live="off" aria-labelledby="output"></pre>
     ${size.shown === 0 && html`<p class="muted">It has printed nothing.</p>`}
   </section>`;
 }

@@ -47,8 +47,9 @@ function Row({ job, now, current }) {
     <${Link} to=${jobPath(job.id)} class="grow" aria-current=${current === job.id ? "page" : undefined}>
       <b>${job.agent}</b> ${line(job.task)}
     <//>
-    ${waits && html`<span class="muted">${waits === "answer" ? "waits for your answer" : waits.replace("_", " ")}</span>`}
+    ${waits && html`<span class=${waits === "answer" ? "asks" : "muted"}>${waits === "answer" ? "waits for your answer" : waits.replace("_", " ")}</span>`}
     ${!isLive(job) && job.cause && html`<span class="muted">${job.cause}</span>`}
+    ${isLive(job) && job.worker && html`<span class="muted wide">on ${job.worker}</span>`}
     <span class="muted number" title="run time">${job.started_at ? duration(runs || job.runtime_ms) : "–"}</span>
     <span class="muted number wide" title="cost">${money(job.cost_usd)}</span>
     <span class="muted number wide" title="dispatched">${ago(job.created_at, now)}</span>
@@ -89,7 +90,7 @@ export function SessionTree({ id, current }) {
 }
 
 const CHOICES = { "": "all", [live.join(",")]: "live", running: "running", queued: "queued", waiting: "waiting", "completed": "completed", failed: "failed", stopped: "stopped" };
-const TEXTS = ["agent", "queue", "session", "worker"];
+const TEXTS = ["agent", "queue", "session", "worker", "since"];
 
 function Filter({ query, change }) {
   const first = useRef(null);

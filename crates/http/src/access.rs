@@ -20,8 +20,8 @@ use thiserror::Error;
 
 use crate::problem::Problem;
 
-/// The shortest token that a file may have: 16 random characters cannot be guessed over a network.
-const MIN_TOKEN: usize = 16;
+/// The shortest token that may be set: 16 random characters cannot be guessed over a network.
+pub const MIN_TOKEN: usize = 16;
 
 /// What a token allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,11 @@ impl Token {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
+    }
+
+    /// The token that an operator sets. `None` when it is shorter than [`MIN_TOKEN`].
+    pub fn configured(text: &str) -> Option<Self> {
+        if text.trim().len() < MIN_TOKEN { None } else { Self::new(text) }
     }
 
     /// The token that an `Authorization` header carries. The scheme is case-insensitive (RFC 9110, section 11.1).
@@ -184,10 +189,8 @@ fn entry(line: &str) -> Result<Entry, String> {
         let role = Role::ALL.into_iter().find(|role| role.as_str() == word);
         bits |= role.ok_or_else(|| format!("`{word}` is not a role"))?.bit();
     }
-    if token.len() < MIN_TOKEN {
-        return Err(format!("the token of `{name}` has less than {MIN_TOKEN} characters"));
-    }
-    let token = Token::new(token).ok_or("the token is empty")?;
+    let token = Token::configured(token)
+        .ok_or_else(|| format!("the token of `{name}` has less than {MIN_TOKEN} characters"))?;
     Ok(Entry { name: name.to_owned(), roles: Roles(bits), token })
 }
 
@@ -202,13 +205,15 @@ impl Access {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match self {
             Self::ThisMachine => {
-                let is_foreign = !text(HOST).is_some_and(is_local)
-                    || text(ORIGIN).is_some_and(|origin| !is_local_origin(origin));
+                let host = text(HOST);
+                // Its own pages only: a page of another server on this machine can post what has no body.
+                let is_foreign = !host.is_some_and(is_local)
+                    || text(ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") != host);
                 if is_foreign {
                     return Err(Problem::new(
                         StatusCode::FORBIDDEN,
                         "forbidden",
-                        "without tokens this server answers requests to this machine's own names only",
+                        "without tokens this server answers requests to this machine's own names, from its own pages only",
                     ));
                 }
                 Ok(CallerName("this machine".to_owned()))
@@ -236,10 +241,6 @@ fn is_local(host: &str) -> bool {
         _ => host,
     };
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-}
-
-fn is_local_origin(origin: &str) -> bool {
-    origin.strip_prefix("http://").is_some_and(is_local)
 }
 
 /// What guards one route.
@@ -274,6 +275,13 @@ mod tests {
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_not_configured() {
+        assert_eq!(Token::configured("fifteen-letters"), None);
+        assert_eq!(Token::configured("  \n"), None);
+        assert_eq!(Token::configured(" sixteen--letters\n"), Token::new("sixteen--letters"));
     }
 
     #[test]
@@ -325,7 +333,10 @@ mod tests {
     fn without_tokens_only_this_machines_names_are_answered() {
         let admitted = |pairs| Access::ThisMachine.admit(&headers(pairs), &[Role::Operator]).is_ok();
         assert!(admitted(&[(HOST, "127.0.0.1:7878")]));
-        assert!(admitted(&[(HOST, "localhost"), (ORIGIN, "http://localhost:3000")]));
+        assert!(admitted(&[(HOST, "localhost"), (ORIGIN, "http://localhost")]));
+        assert!(admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://localhost:7878")]));
+        assert!(!admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://localhost:3000")]));
+        assert!(!admitted(&[(HOST, "localhost:7878"), (ORIGIN, "http://127.0.0.1:7878")]));
         assert!(admitted(&[(HOST, "[::1]:7878")]));
         assert!(!admitted(&[]));
         assert!(!admitted(&[(HOST, "evil.example:7878")]));

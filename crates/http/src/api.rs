@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::policy::Policy;
+use legwork_common::team::Team;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
@@ -28,6 +29,13 @@ pub trait SessionWorkers: Debug + Send + Sync {
     ///
     /// [`Problem`] when none can be started; the jobs are stored and wait.
     async fn serve(&self, session: SessionId) -> Result<(), Problem>;
+
+    /// Refuses an agent that the worker which is started here would only reject, because a key is not set.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`] that names what is missing.
+    fn check(&self, team: &Team, agent: &str) -> Result<(), Problem>;
 }
 
 /// What all handlers share. Cheap to clone.

@@ -12,6 +12,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_queue::Operator;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,7 +26,8 @@ use crate::problem::Problem;
 
 /// The shortest time between two readings: as fast as a person reads numbers.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
-/// How many times as long as a reading takes the next one is put off, so that a large fleet is not slowed by it.
+/// How many times as long as a reading takes the next one is put off, so that a large fleet is not slowed by it. A new
+/// follower need not wait for that: it shows what was read before it came for [`MIN_INTERVAL`] at most.
 const REST: u32 = 10;
 
 /// The last reading; `None` before the first.
@@ -40,11 +42,13 @@ struct Inner {
     sender: watch::Sender<Reading>,
     /// Whether a task reads. Guards the count of followers too: a reader ends only while no one subscribes.
     is_read: Mutex<bool>,
+    /// A follower has come.
+    joined: Notify,
 }
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(None), is_read: Mutex::new(false) }
+        Self { sender: watch::Sender::new(None), is_read: Mutex::new(false), joined: Notify::new() }
     }
 }
 
@@ -52,7 +56,9 @@ impl Board {
     /// Follows the readings; the first follower starts them.
     fn subscribe(&self, api: &Api) -> watch::Receiver<Reading> {
         let mut is_read = self.0.is_read.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*is_read {
+        if *is_read {
+            self.0.joined.notify_one();
+        } else {
             *is_read = true;
             // What was read for earlier followers is old.
             self.0.sender.send_replace(None);
@@ -70,7 +76,9 @@ impl Board {
             let took = began.elapsed();
             self.0.sender.send_replace(Some(reading));
             tokio::select! {
-                () = tokio::time::sleep(MIN_INTERVAL.max(took.saturating_mul(REST))) => {}
+                () = self.rest(took) => {}
+                // The next follower gets numbers of its own.
+                () = self.0.sender.closed() => {}
                 () = end.cancelled() => {}
             }
             let mut is_read = self.0.is_read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,6 +86,18 @@ impl Board {
                 *is_read = false;
                 return;
             }
+        }
+    }
+}
+
+impl Board {
+    /// Waits until the next reading is due.
+    async fn rest(&self, took: Duration) {
+        tokio::time::sleep(MIN_INTERVAL).await;
+        let more = took.saturating_mul(REST).saturating_sub(MIN_INTERVAL);
+        tokio::select! {
+            () = tokio::time::sleep(more) => {}
+            () = self.0.joined.notified() => {}
         }
     }
 }

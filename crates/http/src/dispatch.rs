@@ -1,5 +1,6 @@
 //! Dispatching: one job, or a batch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -70,6 +71,23 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_json::from_value(value).map_err(|error| Problem::bad_request(format!("the body: {error}")))
 }
 
+/// Reads what [`split`] left of a body with one job. An unknown field is answered with all that the body may have.
+fn read_job(value: Value) -> Result<JobRequest, Problem> {
+    let of_call: String = CALL_FIELDS.iter().map(|name| format!("`{name}`, ")).collect();
+    read(value).map_err(|problem: Problem| Problem {
+        detail: problem.detail.replace("expected one of ", &format!("expected one of {of_call}")),
+        ..problem
+    })
+}
+
+/// Checks that nothing but `jobs` is left of the body of a batch.
+fn check_left(left: &Value) -> Result<(), Problem> {
+    let mut names = left.as_object().into_iter().flat_map(Map::keys);
+    let Some(unknown) = names.find(|name| *name != "jobs") else { return Ok(()) };
+    let known: String = CALL_FIELDS.iter().map(|name| format!(", `{name}`")).collect();
+    Err(Problem::bad_request(format!("the body: unknown field `{unknown}`, expected one of `jobs`{known}")))
+}
+
 /// What is left of a batch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,7 +102,7 @@ pub async fn one(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, Problem> {
     let (call, job) = split(body)?;
-    let mut job: JobRequest = read(job)?;
+    let mut job = read_job(job)?;
     if let Some(key) = header(&headers, KEY_HEADER)? {
         if job.key.as_ref().is_some_and(|other| *other != key) {
             return Err(Problem::bad_request("`key` and the header Idempotency-Key differ"));
@@ -104,6 +122,7 @@ pub async fn many(
     Json(body): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Value>, Problem> {
     let (call, jobs) = split(body)?;
+    check_left(&jobs)?;
     let Jobs { jobs } = read(jobs)?;
     if jobs.is_empty() || jobs.len() > MAX_BATCH {
         return Err(Problem::bad_request(format!("`jobs` must have 1 to {MAX_BATCH} jobs")));
@@ -139,6 +158,8 @@ async fn store(
         check_request(&request, &team.team).map_err(|error| placed(error.into()))?;
         requests.push(request);
     }
+    let agents: BTreeSet<&str> = requests.iter().map(|request| request.agent.as_str()).collect();
+    agents.iter().try_for_each(|agent| api.workers.check(&team.team, agent))?;
     let order = DispatchOrder {
         session: api.session(call.session.as_deref()).await?,
         options: SessionOptions::new(call.cap, call.session_budget, team.team.token_budget())
@@ -191,4 +212,32 @@ fn header(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text = value.to_str().map_err(|_| Problem::bad_request(format!("the header {name} is not ASCII")))?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(refused: Result<impl std::fmt::Debug, Problem>) -> String {
+        refused.unwrap_err().detail
+    }
+
+    #[test]
+    fn an_unknown_field_is_answered_with_all_fields_of_the_body() {
+        let body = json!({"agent": "a", "task": "t", "team": "x", "colour": 1});
+        let Value::Object(body) = body else { panic!("{body}") };
+        let (_, job) = split(body).unwrap();
+        let detail_of_job = detail(read_job(job));
+        for field in ["`colour`", "`agent`", "`task`"].into_iter().chain(CALL_FIELDS) {
+            assert!(detail_of_job.contains(field), "{field} is not in {detail_of_job}");
+        }
+        assert_eq!(
+            detail(check_left(&json!({"jobs": [], "colour": 1}))),
+            "the body: unknown field `colour`, expected one of `jobs`, `team`, `agent_file`, `session`, `cap`, \
+             `session_budget`, `approvals`"
+        );
+        // A field of one job of a batch is one of a job only.
+        let of_batch = detail(read::<Jobs>(json!({"jobs": [{"colour": 1}]})));
+        assert!(of_batch.contains("`colour`") && !of_batch.contains("agent_file"), "{of_batch}");
+    }
 }

@@ -72,13 +72,13 @@ impl Default for Metrics {
         let redis = Histogram::new(exponential_buckets(0.0002, 2.0, 15));
         registry.register(
             "legwork_http_requests",
-            "Requests by operation and status.",
+            "Requests by operation and status",
             Family::clone(&requests),
         );
-        registry.register("legwork_http_connections", "Connections that are open.", connections.clone());
+        registry.register("legwork_http_connections", "Connections that are open", connections.clone());
         registry.register(
             "legwork_redis_ping_seconds",
-            "Round trips to Redis, one for each scrape.",
+            "Round trips to Redis, one for each scrape",
             redis.clone(),
         );
         let fleet = Fleet::registered_in(&mut registry);
@@ -90,24 +90,24 @@ impl Fleet {
     fn registered_in(registry: &mut Registry) -> Self {
         let fleet = Self::default();
         let numbers = [
-            ("legwork_queue_slots", "Slots of the workers that serve a queue.", &fleet.slots),
-            ("legwork_queue_used_slots", "Those slots in use.", &fleet.used),
-            ("legwork_queue_paused", "1 for a paused queue.", &fleet.paused),
-            ("legwork_workers", "Workers by state.", &fleet.workers),
-            ("legwork_tokens_last_hour", "Tokens of the jobs that ended in the last hour.", &fleet.tokens),
+            ("legwork_queue_slots", "Slots of the workers that serve a queue", &fleet.slots),
+            ("legwork_queue_used_slots", "Those slots in use", &fleet.used),
+            ("legwork_queue_paused", "1 for a paused queue", &fleet.paused),
+            ("legwork_workers", "Workers by state", &fleet.workers),
+            ("legwork_tokens_last_hour", "Tokens of the jobs that ended in the last hour", &fleet.tokens),
         ];
         for (name, help, family) in numbers {
             registry.register(name, help, Family::clone(family));
         }
-        registry.register("legwork_queue_jobs", "Live jobs by queue and state.", Family::clone(&fleet.jobs));
+        registry.register("legwork_queue_jobs", "Live jobs by queue and state", Family::clone(&fleet.jobs));
         registry.register(
             "legwork_queue_oldest_seconds",
-            "How long ago the oldest queued job was dispatched.",
+            "How long ago the oldest queued job was dispatched",
             Family::clone(&fleet.oldest),
         );
         registry.register(
             "legwork_jobs_ended_last_hour",
-            "Jobs that ended in the last hour, by status and cause.",
+            "Jobs that ended in the last hour, by status and cause",
             Family::clone(&fleet.ended),
         );
         fleet
@@ -224,4 +224,19 @@ pub async fn count(
     let labels = [("operation", operation.to_owned()), ("status", status)];
     metrics.0.requests.get_or_create(&labels).inc();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_help_is_a_sentence_with_one_full_stop() {
+        let metrics = Metrics::default();
+        let mut text = String::new();
+        encode(&mut text, &metrics.0.registry).unwrap();
+        let helps: Vec<&str> = text.lines().filter(|line| line.starts_with("# HELP")).collect();
+        assert!(!helps.is_empty(), "{text}");
+        assert!(helps.iter().all(|help| help.ends_with('.') && !help.ends_with("..")), "{helps:?}");
+    }
 }

@@ -237,7 +237,8 @@ pub struct ViewArgs {
     /// Print output as it is written, until the job ends
     #[arg(long)]
     pub follow: bool,
-    /// Show the output from this byte offset on
+    /// Show the output from this byte offset on; 0 shows all that a job wrote, where a completed one otherwise shows its
+    /// result, the last message, only
     #[arg(long, value_name = "BYTES", conflicts_with = "tail")]
     pub since: Option<u64>,
     /// Show only this many bytes from the end of the output

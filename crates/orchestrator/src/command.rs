@@ -43,7 +43,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Run(args) => Box::pin(run::run(context, args)).await,
         Command::Dispatch(args) => Box::pin(dispatch::dispatch(context, args)).await,
         Command::List(args) => list::list(context, args).await,
-        Command::View(args) => view::view(context, args).await,
+        Command::View(args) => Box::pin(view::view(context, args)).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Wait(args) => wait::wait(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,

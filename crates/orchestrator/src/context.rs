@@ -22,13 +22,13 @@ use legwork_queue::Observer;
 use legwork_queue::Operator;
 use legwork_queue::Queue;
 use legwork_queue::operator::SessionLanes;
-use legwork_worker::backend::Arrival;
 use legwork_worker::backend::Backend;
 use legwork_worker::options::CommonOptions;
 use legwork_worker::runner::for_agents;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::local_worker::replacement::replace_workers;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::output::Output;
@@ -118,7 +118,7 @@ impl Context {
     ///
     /// [`Failure`] when no Redis can be reached or started.
     pub async fn connect(&self, kind: ConnectionKind) -> Result<Connection, Failure> {
-        self.connect_as(kind, Arrival::Operator, WhileAway::Fail).await
+        self.connect_as(kind, WhileAway::Fail).await
     }
 
     /// Finds the queue and connects to it, for a command that waits: an outage of Redis that has begun already is one of
@@ -134,12 +134,12 @@ impl Context {
         continuation: &str,
     ) -> Result<Connection, Failure> {
         let while_away = WhileAway::Wait { deadline };
-        let connected = self.connect_as(ConnectionKind::Pooled, Arrival::Operator, while_away).await;
+        let connected = self.connect_as(ConnectionKind::Pooled, while_away).await;
         connected.map_err(|failure| with_continuation(failure, continuation))
     }
 
-    /// Finds the queue and connects to it. `arrival` decides what happens to sessions without a worker if this program
-    /// is the only one on an embedded server.
+    /// Finds the queue and connects to it. Where this program is the only one on an embedded server, it starts workers for
+    /// the sessions whose jobs wait: theirs are gone.
     ///
     /// # Errors
     ///
@@ -147,7 +147,6 @@ impl Context {
     pub async fn connect_as(
         &self,
         kind: ConnectionKind,
-        arrival: Arrival,
         while_away: WhileAway,
     ) -> Result<Connection, Failure> {
         let mut backend = Backend::find(&self.common, &self.variables).await?;
@@ -165,7 +164,7 @@ impl Context {
                 Outage::at(self, backend.target()).until(deadline).ask(connect).await?
             }
         };
-        backend.reclaim_abandoned(&queue, arrival).await?;
+        let is_alone = backend.reclaim_abandoned(&queue).await?;
         let hints = Hints::new(backend.target())?;
         let lanes = if backend.is_embedded() { SessionLanes::Own } else { SessionLanes::Shared };
         let prices = match self.common.policy() {
@@ -177,6 +176,9 @@ impl Context {
             }
         };
         let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices);
+        if is_alone {
+            Box::pin(replace_workers(self, &operator)).await?;
+        }
         Ok(Connection { operator, backend })
     }
 

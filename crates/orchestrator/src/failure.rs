@@ -3,6 +3,7 @@
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
+use legwork_worker::options::command_line::Mistake;
 use serde_json::json;
 
 use crate::cli::Named;
@@ -31,20 +32,10 @@ impl Failure {
     /// A mistake on the command line: what is wrong in one line, the usage of the command, and what was probably meant or
     /// else where to read on.
     pub fn from_clap(error: &clap::Error, command: &Named) -> Self {
-        let text = error.to_string();
-        let (mut message, mut tips) = (Vec::new(), Vec::new());
-        for paragraph in text.split("\n\n") {
-            let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-            if line.starts_with("tip: ") {
-                let each = paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
-                tips.extend(each.map(str::to_owned));
-            } else if !line.starts_with("Usage: ") && !line.starts_with("For more information") {
-                message.push(line);
-            }
-        }
-        let message = message.join(" ");
-        let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let hint = if tips.is_empty() { format!("see `{} --help`", command.words) } else { tips.join("; ") };
+        let Mistake { message, meant } = Mistake::of(error);
+        let is_incomplete = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+        let instead = command.instead.filter(|_| is_incomplete).map(str::to_owned);
+        let hint = instead.or(meant).unwrap_or_else(|| format!("see `{} --help`", command.words));
         Self { detail: Some(format!("usage: {}", command.usage)), ..Self::usage(message) }.with_hint(hint)
     }
 

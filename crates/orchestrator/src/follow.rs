@@ -1,6 +1,5 @@
 //! A job's output while it runs.
 
-use std::io::IsTerminal as _;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -9,7 +8,6 @@ use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_queue::Operator;
 use legwork_queue::POLL_INTERVAL;
-use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -55,7 +53,7 @@ pub async fn follow(
     let shown = Shown { output, offset: AtomicU64::new(offset), is_line_open: AtomicBool::new(false) };
     // The program exits after Ctrl-C, so a read that is dropped in the middle leaves no connection behind.
     let ended = tokio::select! {
-        ended = while_reaping(operator.queue(), until_ended(operator, id, &shown, outage)) => ended,
+        ended = outage.while_serving(operator, until_ended(operator, id, &shown, outage)) => ended,
         _interrupt = tokio::signal::ctrl_c() => {
             shown.end_line();
             output.note(&format!("the job continues; to see the rest: {}", outage.command(&shown.continuation(id))));
@@ -113,12 +111,10 @@ impl Shown<'_> {
         }
     }
 
-    /// Ends an incomplete line of output on a terminal, so that what follows on standard error has a line of its own. The
-    /// line break goes to standard error: standard output has the job's bytes and no others.
+    /// Ends an incomplete line of output, so that what follows on standard error has a line of its own.
     fn end_line(&self) {
-        let is_open = self.is_line_open.swap(false, Ordering::Relaxed);
-        if is_open && self.output.live && std::io::stdout().is_terminal() {
-            self.output.note("");
+        if self.is_line_open.swap(false, Ordering::Relaxed) {
+            self.output.end_line();
         }
     }
 

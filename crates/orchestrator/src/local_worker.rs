@@ -1,7 +1,11 @@
 //! Workers of the embedded server: inside `run` for its own session, or detached, as a program of its own that outlives
 //! this one.
 
+mod launch;
+pub mod replacement;
+
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -39,6 +43,7 @@ use process_wrap::tokio::CommandWrap;
 use process_wrap::tokio::ProcessSession;
 use tokio_util::sync::CancellationToken;
 
+use self::launch::Launch;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -180,9 +185,8 @@ impl DetachedWorker {
 /// Starts a detached worker for a session of the embedded server, in this working directory and environment, unless
 /// one serves it already.
 ///
-/// Returns once the worker is registered in Redis: until then, an operator's command that finds the server unused would
-/// take the session for abandoned and stop its jobs. A worker that has already exited successfully also counts, because
-/// a short job may end before the first poll.
+/// Returns once the worker is registered in Redis: until then, a command that finds the server unused would start another
+/// one. A worker that has already exited successfully also counts, because a short job may end before the first poll.
 ///
 /// # Errors
 ///
@@ -194,12 +198,25 @@ pub async fn serve_in_background(
     session: SessionId,
     script: Option<&Path>,
 ) -> Result<(), Failure> {
+    serve_as(context, operator, session, &Launch::of(context, script)).await
+}
+
+/// The same, for a worker with these options.
+async fn serve_as(
+    context: &Context,
+    operator: &Operator,
+    session: SessionId,
+    launch: &Launch,
+) -> Result<(), Failure> {
     if is_served(operator, session).await? {
         return Ok(());
     }
     let config = embedded_config(&context.common, &context.variables);
     let log = config.state_dir.join("workers.log");
-    let mut worker = start_worker(context, session, script, &config.state_dir, &log)?;
+    if let Err(error) = launch.write(&config.state_dir, session) {
+        tracing::warn!(%session, %error, "a worker that replaces this one gets the options of its command");
+    }
+    let mut worker = start_worker(context, session, launch, &config.state_dir, &log)?;
     for _ in 0..MAX_STARTUP_POLLS {
         match worker.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
@@ -217,7 +234,11 @@ pub async fn serve_in_background(
 
 /// Whether a live process serves a session of the embedded server. The heartbeat of a worker that was killed is kept for a
 /// while, so its process is checked too: it is on this machine.
-async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
+///
+/// # Errors
+///
+/// [`QueueError`] when Redis cannot be reached.
+pub async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
     let workers = operator.workers_of(&Lane::Session(session)).await?;
     Ok(workers.iter().any(|worker| worker.process.is_none_or(is_running)))
 }
@@ -226,7 +247,7 @@ async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, Queu
 fn start_worker(
     context: &Context,
     session: SessionId,
-    script: Option<&Path>,
+    launch: &Launch,
     state_dir: &Path,
     log: &Path,
 ) -> Result<Box<dyn ChildWrapper>, Failure> {
@@ -245,19 +266,19 @@ fn start_worker(
         &context.common.namespace,
     ]);
     command.arg("--state-dir").arg(state_dir);
-    if let Some(script) = script {
+    if let Some(script) = &launch.script {
         command.arg("--script").arg(script);
     }
-    if let Some(policy) = &context.common.policy {
+    if let Some(policy) = &launch.policy {
         command.arg("--policy").arg(policy);
     }
-    for limit in &context.common.limits {
+    for limit in &launch.limits {
         command.arg("--rate-limit").arg(limit);
     }
-    if context.common.inherit_environment {
+    if launch.inherit_environment {
         command.arg("--inherit-environment");
     }
-    command.arg("--stall-after").arg(format!("{}ms", context.common.stall_after.as_millis()));
+    command.arg("--stall-after").arg(format!("{}ms", launch.stall_after));
     // Ours is no longer in this process.
     command.env_clear().envs(&context.variables);
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
@@ -270,7 +291,26 @@ fn start_worker(
     })
 }
 
-/// Prints a hint for each of these queues that no worker serves; their jobs wait until one does.
+/// Prints a hint for each of these queues that is paused; its jobs wait until the pause ends.
+///
+/// # Errors
+///
+/// [`Failure`] when Redis cannot be asked.
+pub async fn hint_paused(
+    context: &Context,
+    connection: &Connection,
+    queues: &[String],
+) -> Result<(), Failure> {
+    let paused = Outage::of(context, connection).ask(|| connection.operator.paused()).await?;
+    let wanted: BTreeSet<&String> = queues.iter().filter(|queue| paused.contains_key(*queue)).collect();
+    for queue in wanted {
+        let command = suggest::command(context, "legwork", &format!("unpause {queue}"));
+        context.output.note(&format!("hint: queue {queue} is paused; to end the pause: {command}"));
+    }
+    Ok(())
+}
+
+/// Prints a hint for each of these queues that is paused or that no worker serves; their jobs wait.
 ///
 /// # Errors
 ///
@@ -280,6 +320,7 @@ pub async fn hint_unserved(
     connection: &Connection,
     queues: &[String],
 ) -> Result<(), Failure> {
+    hint_paused(context, connection, queues).await?;
     let outage = Outage::of(context, connection);
     for queue in outage.ask(|| connection.operator.unserved(queues)).await? {
         context.output.note(&format!(

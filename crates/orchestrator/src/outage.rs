@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use legwork_queue::Operator;
 use legwork_queue::Retryable;
 use legwork_queue::Target;
 use legwork_queue::ride_out;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::local_worker::replacement::while_serving;
 use crate::suggest;
 
 /// How a command waits through an outage.
@@ -23,17 +25,20 @@ pub struct Outage<'a> {
     deadline: Option<Instant>,
     /// Where Redis is, without the password.
     address: String,
+    /// Whether it is the embedded server.
+    is_embedded: bool,
 }
 
 impl<'a> Outage<'a> {
     /// For commands on this connection. Each outage may last as long as `--redis-timeout`.
     pub fn of(context: &'a Context, connection: &Connection) -> Self {
-        Self::at(context, connection.backend.target())
+        let is_embedded = connection.backend.is_embedded();
+        Self { is_embedded, ..Self::at(context, connection.backend.target()) }
     }
 
     /// For commands on the Redis at this address, which may not be connected to yet.
     pub fn at(context: &'a Context, target: &Target) -> Self {
-        Self { context, deadline: None, address: target.to_string() }
+        Self { context, deadline: None, address: target.to_string(), is_embedded: false }
     }
 
     /// The same, where no outage may last beyond the deadline of the command.
@@ -45,6 +50,11 @@ impl<'a> Outage<'a> {
     fn limit(&self) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         left.map_or(self.context.redis_timeout, |left| left.min(self.context.redis_timeout))
+    }
+
+    /// Runs `work` while jobs of dead workers are reclaimed, and on the embedded server workers are replaced.
+    pub async fn while_serving<T>(&self, operator: &Operator, work: impl Future<Output = T>) -> T {
+        while_serving(self.context, operator, self.is_embedded, work).await
     }
 
     /// A command of this program that continues, from the same shell and with the same jobs.

@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::render;
 
+/// Moves the cursor to the top of the terminal and erases everything below it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 /// The width of a terminal that does not tell its own, such as a serial line.
 const DEFAULT_WIDTH: usize = 80;
 
@@ -27,6 +29,9 @@ pub struct Output {
     pub live: bool,
     /// The width of standard output in cells, if it is a terminal.
     pub width: Option<usize>,
+    /// Whether both streams end up in one place, a terminal or a file: then a line on standard error follows whatever was
+    /// last written to standard output.
+    pub is_shared: bool,
 }
 
 impl Output {
@@ -34,7 +39,8 @@ impl Output {
     pub fn new(json: bool, no_color: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         let width = if terminal { Some(terminal_width()) } else { None };
-        Self { json, color: terminal && !no_color && !json, live: io::stderr().is_terminal() && !json, width }
+        let live = io::stderr().is_terminal() && !json;
+        Self { json, color: terminal && !no_color && !json, live, width, is_shared: is_shared(terminal) }
     }
 
     /// Whether standard output is a terminal.
@@ -59,8 +65,16 @@ impl Output {
     pub fn try_text(&self, text: &str) -> io::Result<()> {
         // The last of several measures: whatever a line quotes, a terminal is not told to do anything.
         let text = if self.is_terminal() { render::visible_line(text) } else { Cow::Borrowed(text) };
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        write(&text)
+    }
+
+    /// Clears the terminal for the next state of what is shown; elsewhere each state follows the one before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`text`](Self::text).
+    pub fn clear(&self) -> Result<(), Failure> {
+        if self.is_terminal() && !self.json { written(write(CLEAR)) } else { Ok(()) }
     }
 
     /// Writes what an agent wrote: on a terminal with its control characters written out, so that it neither moves the
@@ -76,6 +90,14 @@ impl Output {
         }
         let mut stdout = io::stdout().lock();
         written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
+    /// Ends an incomplete line of standard output where a line on standard error would follow it. The line break goes to
+    /// standard error: standard output has the bytes of the answer and no others.
+    pub fn end_line(&self) {
+        if self.is_shared && !self.json {
+            self.note("");
+        }
     }
 
     /// Text that may contain what an agent wrote, as [`bytes`](Self::bytes) writes it.
@@ -109,6 +131,23 @@ impl Output {
         let line = if io::stderr().is_terminal() { render::visible_line(line) } else { Cow::Borrowed(line) };
         let _unread = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
     }
+}
+
+/// Writes to standard output as it is.
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Whether both streams are terminals, or the same file or pipe (`2>&1`).
+fn is_shared(is_terminal: bool) -> bool {
+    if is_terminal || io::stderr().is_terminal() {
+        return is_terminal && io::stderr().is_terminal();
+    }
+    let (Ok(out), Ok(error)) = (rustix::fs::fstat(io::stdout()), rustix::fs::fstat(io::stderr())) else {
+        return false;
+    };
+    (out.st_dev, out.st_ino) == (error.st_dev, error.st_ino)
 }
 
 /// The width of the terminal, and 80 where it does not tell one.

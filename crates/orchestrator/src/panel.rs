@@ -2,6 +2,9 @@
 //!
 //! On a terminal the panel is redrawn below the answer. An incomplete line of the answer is shown inside the panel,
 //! because a redraw would erase it. Without a terminal each change of a job is one plain line.
+//!
+//! A line of the answer stays whole: while it is being written, what would interrupt it waits, the panel as well as lines
+//! about jobs. A reply that ends without a line break counts as whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,6 +65,12 @@ struct ScreenState {
     at_line_start: bool,
     /// Whether the terminal's last line is an incomplete line of the answer.
     line_open: bool,
+    /// Whether the answer's incomplete line is still being written.
+    is_growing: bool,
+    /// Whether the terminal's last line was ended although the answer's was not.
+    is_broken: bool,
+    /// Lines that wait until the answer's line is whole.
+    held: Vec<String>,
     /// Whether the last read of the jobs failed.
     is_unanswered: bool,
 }
@@ -71,7 +80,27 @@ impl ScreenState {
     fn answered(&mut self, text: &str) {
         if !text.is_empty() {
             self.at_line_start = text.ends_with('\n');
+            self.is_growing = !self.at_line_start;
         }
+    }
+
+    /// Whether the terminal's last line is still being written, so that nothing may interrupt it.
+    fn is_writing(&self) -> bool {
+        self.line_open && self.is_growing
+    }
+
+    /// Where a chunk of the answer has to be cut for the lines that wait: after its last line break. `None` where none
+    /// waits, or the chunk ends no line.
+    fn cut(&self, text: &str) -> Option<usize> {
+        if self.held.is_empty() { None } else { text.rfind('\n').map(|at| at + 1) }
+    }
+
+    /// A chunk of the answer without the line break that a terminal has been given already.
+    fn unbroken<'text>(&mut self, text: &'text str) -> &'text str {
+        if text.is_empty() || !std::mem::take(&mut self.is_broken) {
+            return text;
+        }
+        text.strip_prefix('\n').unwrap_or(text)
     }
 
     /// Records a chunk of the answer that was printed.
@@ -83,7 +112,9 @@ impl ScreenState {
 
     /// Whether the terminal's line has to be ended before anything else is printed. Resets, so that it is ended once.
     fn take_break(&mut self) -> bool {
-        std::mem::take(&mut self.line_open)
+        let was_open = std::mem::take(&mut self.line_open);
+        self.is_broken |= was_open;
+        was_open
     }
 }
 
@@ -194,11 +225,24 @@ impl Screen {
         let text = &*self.output.harmless(text);
         let mut state = self.state();
         state.answered(text);
-        if state.panel.is_none() {
-            self.print(text);
-            state.written(text);
-            return;
+        let text = if self.output.is_terminal() { state.unbroken(text) } else { text };
+        if state.panel.is_some() {
+            return self.answer_above(&mut state, text);
         }
+        let (whole, rest) = text.split_at(state.cut(text).unwrap_or(0));
+        self.write(&mut state, whole);
+        self.release(&mut state);
+        self.write(&mut state, rest);
+    }
+
+    /// Prints a chunk of the answer that is not interrupted.
+    fn write(&self, state: &mut ScreenState, text: &str) {
+        self.print(text);
+        state.written(text);
+    }
+
+    /// Prints the complete lines of the answer above the panel, and shows the incomplete one in it.
+    fn answer_above(&self, state: &mut ScreenState, text: &str) {
         state.partial.push_str(text);
         let whole = state.partial.rfind('\n').map_or(0, |at| at + 1);
         let lines: String = state.partial.drain(..whole).collect();
@@ -207,6 +251,33 @@ impl Screen {
                 panel.all.suspend(|| self.print(&lines));
             }
             panel.partial.set_message(render::line_end(&state.partial, PARTIAL_LINE_CHARS));
+        }
+    }
+
+    /// Notes that the answer does not grow for now: a reply is complete, or is tried again. What waited for its line is
+    /// printed, and an incomplete line leaves the panel, which has room for its end only.
+    pub fn settle(&self) {
+        let mut state = self.state();
+        state.is_growing = false;
+        let partial = std::mem::take(&mut state.partial);
+        if let Some(panel) = state.panel.as_ref().filter(|_| !partial.is_empty()) {
+            let panel = (panel.all.clone(), panel.partial.clone());
+            panel.0.suspend(|| {
+                self.write(&mut state, &partial);
+                self.end_open_line(&mut state);
+            });
+            panel.1.set_message("");
+        }
+        self.release(&mut state);
+    }
+
+    /// Prints the lines that waited, unless the answer's line still grows.
+    fn release(&self, state: &mut ScreenState) {
+        if self.output.is_shared && state.is_writing() {
+            return;
+        }
+        for line in std::mem::take(&mut state.held) {
+            self.line(state, &line);
         }
     }
 
@@ -231,22 +302,25 @@ impl Screen {
         self.line(&mut self.state(), line);
     }
 
-    /// Prints a line to standard error. On a terminal, where both streams end up, an incomplete line of the answer is
-    /// ended first.
+    /// Prints a line to standard error. Where both streams end up in one place, it waits for the end of the line that the
+    /// answer is in, and a line that the answer left incomplete is ended first.
     fn line(&self, state: &mut ScreenState, line: &str) {
         if let Some(panel) = &state.panel {
             panel.all.suspend(|| self.output.note(line));
+            return;
+        }
+        if self.output.is_shared && state.is_writing() {
+            state.held.push(line.to_owned());
             return;
         }
         self.end_open_line(state);
         self.output.note(line);
     }
 
-    /// Ends the terminal's line if the answer left it incomplete. The line break goes to standard error, so the answer
-    /// on standard output stays unchanged.
+    /// Ends the line that the answer left incomplete, where both streams end up in one place.
     fn end_open_line(&self, state: &mut ScreenState) {
-        if self.output.live && state.take_break() {
-            self.output.note("");
+        if self.output.is_shared && state.take_break() {
+            self.output.end_line();
         }
     }
 
@@ -293,6 +367,10 @@ impl Screen {
             return;
         }
         if state.panel.is_none() {
+            // It comes up at the next poll after the line is whole.
+            if self.output.is_shared && state.is_writing() {
+                return;
+            }
             self.end_open_line(&mut state);
         }
         let panel = state.panel.get_or_insert_with(Panel::new);
@@ -329,7 +407,10 @@ impl Screen {
         }
         let runtime = duration::short(job.runtime());
         let (indent, id, status) = (indent(job), render::short_id(job), render::status(job));
-        let line = format!("{indent}[{id}] {} {status} {runtime}", job.agent);
+        let mut line = format!("{indent}[{id}] {} {status} {runtime}", job.agent);
+        if let Some(reason) = render::reason(job) {
+            line.push_str(&format!(": {reason}"));
+        }
         self.line(state, &line);
     }
 
@@ -344,8 +425,7 @@ impl Screen {
                 tracing::debug!(%error, "could not clear the panel");
             }
             let partial = std::mem::take(&mut state.partial);
-            self.print(&partial);
-            state.written(&partial);
+            self.write(state, &partial);
         }
     }
 
@@ -363,6 +443,7 @@ impl Screen {
         }
         self.refresh(operator, session).await;
         self.take_down(&mut self.state());
+        self.settle();
     }
 
     /// The jobs to show. With `--json` those that changed, as every command prints them: a session's list has no result,
@@ -441,6 +522,46 @@ mod tests {
             assert_eq!(state.take_break(), open, "{text:?}");
             assert!(!state.take_break(), "{text:?}");
         }
+    }
+
+    /// Prints a chunk as [`Screen::answer`] does without a panel.
+    fn print(state: &mut ScreenState, text: &str) {
+        state.answered(text);
+        let text = state.unbroken(text);
+        state.written(text);
+    }
+
+    #[test]
+    fn nothing_interrupts_a_line_that_is_being_written() {
+        let mut state = ScreenState::default();
+        assert!(!state.is_writing());
+        for (text, is_writing) in [("Both", true), (" are running.\n", false), ("I will", true), ("", true)] {
+            print(&mut state, text);
+            assert_eq!(state.is_writing(), is_writing, "{text:?}");
+        }
+        // The reply is complete.
+        state.is_growing = false;
+        assert!(!state.is_writing() && state.take_break());
+    }
+
+    #[test]
+    fn lines_that_wait_are_printed_where_a_line_of_the_answer_ends() {
+        let mut state = ScreenState::default();
+        print(&mut state, "Both");
+        assert_eq!(state.cut(" are\n\nrunning"), None);
+        state.held.push("a job ended".to_owned());
+        for (text, cut) in [(" are", None), (" are\n\nrunning", Some(6)), ("\n", Some(1))] {
+            assert_eq!(state.cut(text), cut, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_ended_for_the_terminal_is_not_ended_twice() {
+        let mut state = ScreenState::default();
+        print(&mut state, "Both are running.");
+        assert!(state.take_break());
+        assert_eq!(state.unbroken("\n\n# Found"), "\n# Found");
+        assert_eq!(state.unbroken("\n"), "\n");
     }
 
     #[test]

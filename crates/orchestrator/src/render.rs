@@ -23,6 +23,9 @@ const SHORT_ID: usize = 8;
 /// The most characters of a task in a list without a terminal: a paragraph; a terminal's width cuts before.
 const TASK_CHARS: usize = 400;
 
+/// The most characters of the reason of a failure in one line: a provider's answer is longer.
+const REASON_CHARS: usize = 400;
+
 /// What the last column of a list says of each job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
@@ -117,6 +120,18 @@ pub fn status(job: &Job) -> String {
         Some(cause) => format!("{} ({cause})", job.status),
         None => job.status.to_string(),
     }
+}
+
+/// Why a job failed, in one line.
+pub fn reason(job: &Job) -> Option<String> {
+    let error = job.error.as_deref().filter(|_| job.status == State::Failed)?;
+    Some(first_line(error, REASON_CHARS)).filter(|reason| !reason.is_empty())
+}
+
+/// How a job ended, with the reason of a failure: `agent_task_… failed (rejected): agent `root` lacks OPENAI_API_KEY`.
+pub fn ending(job: &Job) -> String {
+    let reason = reason(job).map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{} {}{reason}", job.id, status(job))
 }
 
 /// The status of a job whose lease may have expired; `stale_for` is the time since its worker last renewed it, `None`
@@ -271,5 +286,24 @@ mod tests {
         assert_eq!(line_end("a very long line", 8), "…ng line");
         assert_eq!(line_end("äöü", 2), "…ü");
         assert_eq!(line_end("abc", 0), "…");
+    }
+
+    #[test]
+    fn the_ending_of_a_failed_job_has_its_reason() {
+        let error = Some("agent `root` lacks OPENAI_API_KEY\nsecond line".to_owned());
+        let failed = Job {
+            status: State::Failed,
+            cause: Some(Cause::Rejected),
+            error: error.clone(),
+            ..testing::job()
+        };
+        let id = failed.id;
+        assert_eq!(ending(&failed), format!("{id} failed (rejected): agent `root` lacks OPENAI_API_KEY…"));
+        assert_eq!(ending(&Job { error: None, ..failed.clone() }), format!("{id} failed (rejected)"));
+        // The error of an attempt that was retried is not why the job ended.
+        assert_eq!(
+            ending(&Job { status: State::Completed, cause: None, ..failed }),
+            format!("{id} completed")
+        );
     }
 }

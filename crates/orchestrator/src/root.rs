@@ -182,7 +182,7 @@ impl RootSession {
         screen.note(&format!(
             "this program was away for {}, longer than its --owner-grace of {}: {outcome}",
             duration::short(away),
-            duration::short(self.terms.grace),
+            duration::setting(self.terms.grace),
         ));
     }
 
@@ -246,6 +246,8 @@ impl Journal for ScreenJournal {
             prune_replaced(&mut entries);
         }
         drop(entries);
+        // A turn is recorded when its reply is complete.
+        self.screen.settle();
         if let TurnEntry::Delivered { text, .. } = entry {
             self.screen.event("delivered", &json!({"text": text}));
         }
@@ -259,6 +261,7 @@ impl Journal for ScreenJournal {
             }
             RunEvent::ModelRetried { turn, reason } => {
                 self.screen.event("retry", &json!({"turn": turn, "reason": reason}));
+                self.screen.settle();
                 self.screen.note(&format!("retrying the model call: {reason}"));
             }
             RunEvent::ModelWaiting { why } | RunEvent::BudgetWaiting { why } => {

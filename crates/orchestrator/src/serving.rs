@@ -1,9 +1,10 @@
 //! How a program that serves until a signal begins: `serve` and `mcp`.
 
 use legwork_process::shutdown::Shutdown;
+use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::ConnectionKind;
-use legwork_worker::backend::Arrival;
+use legwork_worker::server_watch::end_server_without_folder;
 
 use crate::context::Connection;
 use crate::context::Context;
@@ -24,8 +25,7 @@ pub struct Serving {
 impl Serving {
     /// Listens for signals and connects, for as long as Redis is away. `None` where a signal came before.
     ///
-    /// The connection is a dedicated one, because clients are not bounded as a pool is. Sessions that wait for a worker
-    /// survive the connecting: this program starts their workers.
+    /// The connection is a dedicated one, because clients are not bounded as a pool is.
     ///
     /// # Errors
     ///
@@ -35,10 +35,12 @@ impl Serving {
         let shutdown = Shutdown::listen(&tasks)
             .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
         let while_away = WhileAway::Wait { deadline: None };
-        let connecting = context.connect_as(ConnectionKind::Dedicated, Arrival::SessionsWorker, while_away);
-        match shutdown.drain.run_until_cancelled(connecting).await {
-            Some(connection) => Ok(Some(Self { tasks, shutdown, connection: connection? })),
-            None => Ok(None),
+        let connecting = context.connect_as(ConnectionKind::Dedicated, while_away);
+        let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else { return Ok(None) };
+        let connection = connection?;
+        if let Some(server) = connection.backend.embedded_server() {
+            tasks.spawn(TaskKind::Upkeep, end_server_without_folder(server));
         }
+        Ok(Some(Self { tasks, shutdown, connection }))
     }
 }

@@ -52,8 +52,8 @@ impl Terminal {
         let Question::Approval { tool, arguments, .. } = question else {
             return self.text(who, question, &mut lines).await;
         };
-        self.screen.note(&format!("{who} wants to call {tool} {}", plain(arguments)));
-        self.screen.note("allow it? (y/N)");
+        self.say(&format!("{who} wants to call {tool} {}", plain(arguments)));
+        self.say("allow it? (y/N)");
         let answer = lines.next_line().await.ok().flatten().unwrap_or_default();
         match answer.trim().to_lowercase().as_str() {
             "y" | "yes" => Answer::Approved,
@@ -63,18 +63,23 @@ impl Terminal {
 
     /// The answer to a question of an agent, which is asked again until it fits; an empty line declines.
     async fn text(&self, who: &str, question: &Question, lines: &mut Lines<BufReader<Stdin>>) -> Answer {
-        self.screen.note(&format!("{who} asks: {}", plain(&question.text())));
+        self.say(&format!("{who} asks: {}", plain(&question.text())));
         loop {
-            self.screen.note("your answer (an empty line declines):");
+            self.say("your answer (an empty line declines):");
             let line = lines.next_line().await.ok().flatten().unwrap_or_default();
             if line.trim().is_empty() {
                 return Answer::Denied { why: None };
             }
             match question.approved_with(Some(line.trim())) {
                 Ok(answer) => return answer,
-                Err(unfit) => self.screen.note(&unfit),
+                Err(unfit) => self.say(&unfit),
             }
         }
+    }
+    /// Prints a line of a question at once: it waits for no line of an answer.
+    fn say(&self, line: &str) {
+        self.screen.settle();
+        self.screen.note(line);
     }
 }
 

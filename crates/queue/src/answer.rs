@@ -25,10 +25,10 @@ impl Answer {
         matches!(self.value, Value::Array(_))
     }
 
-    /// The items of a list; a missing value is an empty list.
+    /// The items of a list, or of a set, which RESP2 answers as a list; a missing value is an empty list.
     pub(crate) fn items(self) -> Result<Items, QueueError> {
         match self.value {
-            Value::Array(items) => Ok(Items::of(self.asked, items)),
+            Value::Array(items) | Value::Set(items) => Ok(Items::of(self.asked, items)),
             Value::Nil => Ok(Items::of(self.asked, Vec::new())),
             other => Err(expected("a list", self.asked, &other)),
         }
@@ -41,6 +41,8 @@ impl Answer {
             Value::SimpleString(text) | Value::VerbatimString { text, .. } => Ok(Some(text.into_bytes())),
             Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
             Value::Double(number) => Ok(Some(number.to_string().into_bytes())),
+            // RESP2 answers a number.
+            Value::Boolean(yes) => Ok(Some(u8::from(yes).to_string().into_bytes())),
             Value::Nil => Ok(None),
             other => Err(expected("a string", self.asked, &other)),
         }
@@ -165,4 +167,36 @@ impl Word {
 /// The error for an answer of another shape.
 fn expected(wanted: &str, asked: &'static str, found: &Value) -> QueueError {
     QueueError::Unexpected { step: asked, detail: format!("expected {wanted}, found {found:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn texts(answer: Answer) -> Vec<String> {
+        answer.items().unwrap().map(|item| item.text().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_answer_reads_alike_in_both_versions_of_the_protocol() {
+        let of = |value| Answer::of("acl", value);
+        let flags = || vec![text("on"), text("nopass")];
+        for flags in [Value::Array(flags()), Value::Set(flags())] {
+            assert_eq!(texts(of(flags)), ["on", "nopass"]);
+        }
+        let flat = Value::Array(vec![text("flags"), text("on"), text("db"), Value::Int(0)]);
+        let map = Value::Map(vec![(text("flags"), text("on")), (text("db"), Value::Int(0))]);
+        for pairs in [flat, map] {
+            let pairs = of(pairs).pairs().unwrap().into_iter();
+            let pairs: Vec<_> = pairs.map(|(name, value)| (name, value.text().unwrap())).collect();
+            assert_eq!(pairs, [("flags".to_owned(), "on".to_owned()), ("db".to_owned(), "0".to_owned())]);
+        }
+        for yes in [Value::Int(1), Value::Boolean(true), Value::Double(1.0), text("1")] {
+            assert_eq!(of(yes).parse::<u64>().unwrap(), 1);
+        }
+    }
 }

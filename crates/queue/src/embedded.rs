@@ -15,11 +15,14 @@
 //!
 //! The system releases the locks of a user that dies at once, whatever killed it.
 //!
+//! A server whose folder was moved or deleted is found by no other program. Its users end it, through [`OwnServer`].
+//!
 //! # Layout
 //!
 //! - `find`: which program serves; `install`: the command that installs one.
 //! - `home`: the folder, its record and its locks.
 //! - `server`: starts, waits for and ends the server; `wire`: the commands for that.
+//! - `own_server`: the server of a user whose folder may be gone.
 //! - `manage`: [`status`], [`stop`], [`reset`].
 
 mod error;
@@ -27,6 +30,7 @@ mod find;
 mod home;
 mod install;
 mod manage;
+mod own_server;
 mod server;
 mod wire;
 
@@ -48,6 +52,7 @@ pub use manage::Status;
 pub use manage::reset;
 pub use manage::status;
 pub use manage::stop;
+pub use own_server::OwnServer;
 
 use crate::embedded::home::Home;
 use crate::embedded::home::Lock;
@@ -88,6 +93,7 @@ pub struct Joined {
     /// One line for users: which server is used, and whether it was started.
     pub notice: String,
     home: Home,
+    server: OwnServer,
     users: Lock,
     join_lock: Option<Lock>,
 }
@@ -101,6 +107,8 @@ pub enum Left {
     Kept,
     /// It was shut down. Its data are kept.
     ShutDown,
+    /// The state folder was moved or deleted since this user joined, so the server was shut down, whatever work was left.
+    FolderGone,
 }
 
 /// Joins the users of the folder's server, and starts a server where none lives.
@@ -128,7 +136,8 @@ async fn join_within(config: &EmbeddedConfig, timeout: Duration) -> Result<Joine
     let served = server::ensure(&home, config, timeout).await?;
     let target = Target::parse(&socket_url(&served.record.socket)).map_err(EmbeddedError::Address)?;
     let notice = notice(&served, home.folder());
-    Ok(Joined { target, alone, started: served.started, notice, home, users, join_lock })
+    let server = OwnServer::of(home.folder(), &served.record.socket).await?;
+    Ok(Joined { target, alone, started: served.started, notice, home, server, users, join_lock })
 }
 
 impl Joined {
@@ -149,14 +158,26 @@ impl Joined {
         self.users.copy()
     }
 
+    /// The server, to end it where its folder is gone.
+    pub fn server(&self) -> OwnServer {
+        self.server.clone()
+    }
+
     /// Gives up the use. The last user shuts the server down, unless `unfinished` states that jobs are left. The data
-    /// are kept in any case.
+    /// are kept in any case. Where the state folder is gone, any user shuts it down.
     ///
     /// # Errors
     ///
     /// [`EmbeddedError::Busy`] or [`EmbeddedError::Stuck`]. The use is given up all the same.
     pub async fn leave(self, unfinished: bool) -> Result<Left, EmbeddedError> {
-        let Self { home, users, join_lock, .. } = self;
+        let Self { home, server, users, join_lock, .. } = self;
+        if !server.has_folder() {
+            // The locks of a folder in its place are those of another server.
+            return match server.end().await {
+                true => Ok(Left::FolderGone),
+                false => Err(server::stuck(&home, SERVER_TIMEOUT)),
+            };
+        }
         // Held until the server has ended, so that no user joins a server that is about to.
         let _join_lock = match join_lock {
             Some(lock) => lock,

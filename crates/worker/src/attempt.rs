@@ -146,8 +146,11 @@ impl Attempt {
 
     /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
     pub async fn run(self) {
-        let Claimed { attempt, spec, timeout, ran, .. } = self.claimed();
-        let lease = self.claimed().lease;
+        let &Claimed { lease, attempt, ref spec, timeout, ran, created, .. } = self.claimed();
+        let began = Instant::now();
+        if attempt == 1 {
+            self.context.tally.count_start(created);
+        }
         let trace = spec.trace.as_ref().map(TraceParent::trace_id);
         tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt started");
         let opened = self.context.log_writer.open(AttemptBufferStart {
@@ -158,7 +161,7 @@ impl Attempt {
         });
         let buffer = opened.buffer();
         let reporter = StallReporter { attempt: &self, buffer };
-        let remaining = timeout.map(|timeout| timeout.saturating_sub(*ran));
+        let remaining = timeout.map(|timeout| timeout.saturating_sub(ran));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let mut follows = Follows::Nothing;
         loop {
@@ -180,6 +183,8 @@ impl Attempt {
             tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
             follows = Follows::Completion;
         }
+        let written = buffer.end().saturating_sub(self.job.begun.output_bytes);
+        self.context.tally.count_run(began.elapsed(), written);
     }
 
     /// Ends the quarantine of the job once the attempt has finished a turn: in the queue, then on this worker, which may run

@@ -1,15 +1,11 @@
 //! The backend of the queue: the Redis that was named, or the embedded server.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
-use legwork_common::id::SessionId;
-use legwork_common::job::Cause;
-use legwork_common::lifecycle::State;
 use legwork_common::variables;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
@@ -21,19 +17,13 @@ use legwork_queue::embedded::EmbeddedConfig;
 use legwork_queue::embedded::EmbeddedError;
 use legwork_queue::embedded::Joined;
 use legwork_queue::embedded::Left;
-use legwork_queue::port::Asker;
-use legwork_queue::port::Dispatch as _;
-use legwork_queue::port::JobFilter;
-use legwork_queue::port::StopRoot;
+use legwork_queue::embedded::OwnServer;
 use legwork_queue::port::Upkeep as _;
 use legwork_queue::port::Watch as _;
 use thiserror::Error;
 
 use crate::guard::Guard;
 use crate::options::CommonOptions;
-
-/// Jobs of one page when all waiting jobs are listed: few round trips, and Redis is not blocked for long by any of them.
-const PAGE_SIZE: usize = 1000;
 
 /// Why the backend could not be opened or left.
 #[derive(Debug, Error)]
@@ -98,15 +88,6 @@ impl Retryable for BackendError {
     }
 }
 
-/// What a program does with the embedded server where no other program uses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
-    /// It operates: it ends the sessions whose workers are gone.
-    Operator,
-    /// It is the worker that such a session waits for, so it leaves them alone.
-    SessionsWorker,
-}
-
 /// Where the queue is, and this program's membership among the users of the embedded server.
 #[derive(Debug)]
 pub struct Backend {
@@ -163,26 +144,28 @@ impl Backend {
         user_lock.and_then(|user_lock| Guard::start(tasks, user_lock)).map_err(BackendError::Guard)
     }
 
+    /// The embedded server, to end it where its folder is gone.
+    pub fn embedded_server(&self) -> Option<OwnServer> {
+        self.joined.as_ref().map(Joined::server)
+    }
+
     /// A line for users about the embedded server: which one was joined or started.
     pub fn notice(&self) -> Option<&str> {
         self.joined.as_ref().map(|joined| joined.notice.as_str())
     }
 
     /// Reclaims the jobs of dead workers at once, without waiting for their leases, if no other program uses the embedded
-    /// server; and then lets other programs in. For [`Arrival::Operator`] it also ends the sessions that wait for a
-    /// worker that is gone. A crash in the middle leaves the rest to the next program.
+    /// server; and then lets other programs in. Returns whether it was so: then no session has a worker. A crash in the
+    /// middle leaves the rest to the next program.
     ///
     /// # Errors
     ///
     /// [`BackendError`] when the queue cannot be asked.
-    pub async fn reclaim_abandoned(&mut self, queue: &Queue, arrival: Arrival) -> Result<(), BackendError> {
-        let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(()) };
+    pub async fn reclaim_abandoned(&mut self, queue: &Queue) -> Result<bool, BackendError> {
+        let Some(joined) = self.joined.as_mut().filter(|joined| joined.alone) else { return Ok(false) };
         queue.reap(true).await?;
-        if arrival == Arrival::Operator {
-            end_abandoned_sessions(queue).await?;
-        }
         joined.share();
-        Ok(())
+        Ok(true)
     }
 
     /// Leaves the embedded server. The last program to leave shuts it down, unless jobs are unfinished.
@@ -192,33 +175,16 @@ impl Backend {
     /// [`BackendError`] when the server cannot be asked or shut down.
     pub async fn leave(self, queue: &Queue) -> Result<(), BackendError> {
         let Some(joined) = self.joined else { return Ok(()) };
-        let unfinished = queue.unfinished().await? > 0;
+        let unfinished = joined.server().has_folder() && queue.unfinished().await? > 0;
         match joined.leave(unfinished).await? {
             Left::InUse | Left::Kept => {}
             Left::ShutDown => tracing::info!("the embedded server was shut down; its data are kept"),
+            Left::FolderGone => {
+                tracing::warn!("the embedded server was shut down, because its folder is gone")
+            }
         }
         Ok(())
     }
-}
-
-/// Closes every session with waiting jobs and stops these jobs: the caller knows that no worker lives.
-async fn end_abandoned_sessions(queue: &Queue) -> Result<(), QueueError> {
-    let filter = JobFilter { states: vec![State::Queued, State::Scheduled], ..JobFilter::default() };
-    let mut sessions: BTreeSet<SessionId> = BTreeSet::new();
-    let mut after = None;
-    loop {
-        let page = queue.list(&filter, PAGE_SIZE, after).await?;
-        sessions.extend(page.jobs.iter().map(|job| job.session));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    for id in sessions {
-        tracing::warn!(session = %id, "the session has no worker left; its jobs are stopped");
-        queue.stop(StopRoot::Session { id, close: true }, Asker::Operator, Cause::SessionEnd).await?;
-    }
-    Ok(())
 }
 
 /// The folders of the embedded server, by the XDG Base Directory Specification, and where its program is searched.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::secrets::Secrets;
 use legwork_process::environ;
@@ -22,7 +23,10 @@ fn main() -> ExitCode {
     let _already = rustls::crypto::ring::default_provider().install_default();
     let environment = environ::read();
     let secrets = Secrets::of(&environment);
-    let options = WorkerOptions::read(std::env::args_os().collect(), &environment);
+    let options = match WorkerOptions::read(std::env::args_os().collect(), &environment) {
+        Ok(options) => options,
+        Err(error) => return usage(&error),
+    };
     match start(options, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -30,6 +34,19 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit().code())
         }
     }
+}
+
+/// Prints what the parser returned instead of options: help and version as they are, a mistake in the form of other
+/// errors.
+#[expect(clippy::print_stderr, reason = "the edge of the program, where errors are printed once")]
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        eprint!("{}", WorkerOptions::mistake(error));
+        return ExitCode::from(ExitStatus::Usage.code());
+    }
+    // A closed pipe is not an error.
+    let _unread = error.print();
+    ExitCode::SUCCESS
 }
 
 /// Sets up logs and the runtime, and serves until the worker ends.

@@ -26,6 +26,7 @@ use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
 
 use crate::memory::parse_size;
+use crate::options::command_line::Mistake;
 use crate::permits::Permits;
 
 /// The options of both programs: where the queue is, how to log, what the fleet has decided.
@@ -74,11 +75,23 @@ pub struct CommonOptions {
 }
 
 impl WorkerOptions {
-    /// Reads the command line and the environment. Help, the version and mistakes are printed, and end the program.
-    pub fn read(arguments: Vec<OsString>, variables: &BTreeMap<String, String>) -> Self {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    ///
+    /// What the parser returns instead of options: help, the version, or a mistake.
+    pub fn read(arguments: Vec<OsString>, variables: &BTreeMap<String, String>) -> Result<Self, clap::Error> {
         let mut command = command_line::prepared(Self::command(), &arguments, variables);
-        let matches = command.clone().get_matches_from(arguments);
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// The text of a mistake on the command line, in the form of `legwork`'s.
+    pub fn mistake(error: &clap::Error) -> String {
+        let Mistake { message, meant } = Mistake::of(error);
+        let usage = command_line::usage_line(&mut Self::command());
+        let hint = meant.unwrap_or_else(|| "see `legwork-worker --help`".to_owned());
+        format!("error: {message}\nusage: {usage}\nhint: {hint}\n")
     }
 }
 

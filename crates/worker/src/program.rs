@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Backend;
 use crate::driver::ShutdownTokens;
 use crate::job_folders::sweep_forever;
+use crate::metered::ModelMetrics;
 use crate::options::WorkerOptions;
 use crate::renewal::Load;
 use crate::runner::WorkDir;
@@ -60,10 +61,11 @@ pub async fn serve(
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone());
     sweep_job_folders(&options, &tasks, &queue, &work_dir);
-    let runner = startup::runner(&options, variables, (&queue, policy, work_dir), guard, &tasks)?;
-    if backend.is_embedded() {
+    let runner =
+        startup::runner(&options, variables, (&queue, policy, work_dir), guard, (&health.models, &tasks))?;
+    if let Some(server) = backend.embedded_server() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
-        tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), tokens));
+        tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), server, tokens));
     }
 
     manager.ready(&tasks, shutdown.drain.clone());
@@ -99,7 +101,11 @@ fn sweep_job_folders(options: &WorkerOptions, tasks: &Tasks, queue: &Queue, work
 /// Redis is alive and not ready.
 async fn answer_health(options: &WorkerOptions, tasks: &Tasks) -> Result<WorkerHealth, Box<dyn Coded>> {
     let metrics = Metrics::default();
-    let health = WorkerHealth { readiness: Readiness::default(), load: Load::registered_in(&metrics) };
+    let health = WorkerHealth {
+        readiness: Readiness::default(),
+        load: Load::registered_in(&metrics),
+        models: ModelMetrics::registered_in(&metrics),
+    };
     if let Some(address) = options.health {
         let listener = HealthListener::bind(address).await.map_err(boxed)?;
         listener.serve(tasks, health.readiness.clone(), metrics);

@@ -123,7 +123,7 @@ impl StallDetector {
     fn stalled_for(&self, after: Duration) -> Option<String> {
         let last = self.last();
         (last.at.elapsed() >= after).then(|| {
-            let period = duration::short(after);
+            let period = duration::setting(after);
             format!("no activity for more than {period}, since {}", last.what)
         })
     }
@@ -148,7 +148,7 @@ mod tests {
         }
 
         fn stalled(&self, reason: &str) {
-            let since = reason.strip_prefix("no activity for more than 15m0s, since ");
+            let since = reason.strip_prefix("no activity for more than 15m, since ");
             self.reports.lock().unwrap().push(since.unwrap().to_owned());
         }
 

@@ -21,13 +21,14 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Arrival;
 use crate::backend::Backend;
 use crate::backend::BackendError;
 use crate::guard::Guard;
 use crate::guard::Sandbox;
 use crate::host::host_name;
 use crate::memory;
+use crate::metered::MeteredModels;
+use crate::metered::ModelMetrics;
 use crate::models;
 use crate::options::CommonOptions;
 use crate::options::WorkerOptions;
@@ -113,7 +114,7 @@ pub(crate) async fn open_queue(
     let Some(queue) = connect(&backend, &options.common, drain).await.map_err(boxed)? else {
         return Ok(None);
     };
-    backend.reclaim_abandoned(&queue, Arrival::SessionsWorker).await.map_err(boxed)?;
+    backend.reclaim_abandoned(&queue).await.map_err(boxed)?;
     warn_of_eviction(&queue).await;
     Ok(Some((backend, queue)))
 }
@@ -189,12 +190,14 @@ pub(crate) fn runner(
     variables: BTreeMap<String, String>,
     (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
     guard: Guard,
-    tasks: &Tasks,
+    (metrics, tasks): (&ModelMetrics, &Tasks),
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
     let here = std::env::current_dir().map_err(|error| boxed(StartError::from(error)))?;
     let environment = Environment::new(variables.clone(), here);
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
-    let models = Arc::new(RateLimitedModels::new(models, Arc::new(queue.clone()), policy));
+    // Within the limits: the time that a call waits for them is not the model's.
+    let metered = Arc::new(MeteredModels::new(models, metrics.clone(), policy.prices()));
+    let models = Arc::new(RateLimitedModels::new(metered, Arc::new(queue.clone()), policy));
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
     let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);

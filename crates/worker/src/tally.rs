@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
 use legwork_process::health::Metrics;
 use legwork_queue::port::WorkerReport;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::exponential_buckets;
 
 /// The most characters of a reason in a heartbeat, which is sent every three seconds: a line.
 const REASON_CHARS: usize = 200;
@@ -22,6 +26,11 @@ pub struct Tally {
     /// Attempts that ended, by the state that their job has now and the cause of a failure.
     ended: Family<[(&'static str, String); 2], Counter>,
     given_back: Counter,
+    /// From the dispatch to the first attempt.
+    waited: Histogram,
+    /// From the beginning of an attempt to its end.
+    ran: Histogram,
+    output_bytes: Counter,
 }
 
 impl Default for Tally {
@@ -32,6 +41,11 @@ impl Default for Tally {
             report: Arc::new(Mutex::new(report)),
             ended: Family::default(),
             given_back: Counter::default(),
+            // A millisecond, in which an idle worker starts a job, to more than a day.
+            waited: Histogram::new(exponential_buckets(0.001, 4.0, 14)),
+            // A tenth of a second to almost a day.
+            ran: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
+            output_bytes: Counter::default(),
         }
     }
 }
@@ -50,7 +64,34 @@ impl Tally {
             "Jobs given back because this worker lacks what they need",
             tally.given_back.clone(),
         );
+        metrics.register(
+            "legwork_job_start_seconds",
+            "Time from the dispatch of a job to its first attempt, a requested delay included",
+            tally.waited.clone(),
+        );
+        metrics.register(
+            "legwork_job_run_seconds",
+            "Time that an attempt took, waits included",
+            tally.ran.clone(),
+        );
+        metrics.register(
+            "legwork_worker_output_bytes",
+            "Bytes of output that attempts of this worker wrote",
+            tally.output_bytes.clone(),
+        );
         tally
+    }
+
+    /// Counts the beginning of a first attempt at a job that was dispatched then. Clocks differ by milliseconds: a time
+    /// before it counts as none.
+    pub(crate) fn count_start(&self, dispatched: Timestamp) {
+        self.waited.observe(Timestamp::now().duration_since(dispatched).as_secs_f64().max(0.0));
+    }
+
+    /// Counts what an attempt took and wrote, however it ended.
+    pub(crate) fn count_run(&self, took: Duration, output_bytes: u64) {
+        self.ran.observe(took.as_secs_f64());
+        self.output_bytes.inc_by(output_bytes);
     }
 
     /// Counts an attempt that ended with an end of its own: this worker can run jobs.
@@ -110,8 +151,13 @@ mod tests {
         tally.count_end(State::Completed, None);
         tally.count_end(State::Scheduled, Some(Cause::ProviderError));
         tally.count_given_back("no folder");
+        tally.count_start(Timestamp::now() + Duration::from_secs(9));
+        tally.count_run(Duration::from_secs(3), 17);
         let text = metrics.render();
         for line in [
+            "legwork_job_start_seconds_sum 0.0",
+            "legwork_job_run_seconds_sum 3.0",
+            "legwork_worker_output_bytes_total 17",
             "legwork_worker_attempts_total{state=\"completed\",cause=\"none\"} 1",
             "legwork_worker_attempts_total{state=\"scheduled\",cause=\"provider_error\"} 1",
             "legwork_worker_given_back_jobs_total 1",

@@ -41,6 +41,7 @@ use crate::guard::Guard;
 use crate::lease_clock::LeaseClock;
 use crate::log_writer::LogWriter;
 use crate::memory;
+use crate::metered::ModelMetrics;
 use crate::renewal::Load;
 use crate::renewal::Renewer;
 use crate::renewal_requests::RenewalRequests;
@@ -94,6 +95,8 @@ pub struct WorkerHealth {
     pub readiness: Readiness,
     /// How full it is.
     pub load: Load,
+    /// What the calls of its models came to.
+    pub models: ModelMetrics,
 }
 
 /// A worker that does not serve yet.

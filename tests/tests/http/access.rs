@@ -88,6 +88,13 @@ fn without_tokens_only_this_machine_is_answered_and_no_page_of_another_site() {
     let form = server.ask("POST", "/v1/jobs", &[("Content-Type", "text/plain")], b"{}");
     assert_eq!(form.status, 415);
 
+    state.set(variables::TOKEN, "abc");
+    let short = state.legwork(["serve"]);
+    assert_eq!(short.status, 2, "{short:?}");
+    assert!(
+        short.stderr.starts_with("error: the token of LEGWORK_TOKEN has less than 16 characters\nhint: "),
+        "{short:?}"
+    );
     state.set(variables::TOKEN, "from-the-environment");
     let mut server = Server::start(&state, &[]);
     assert_eq!(server.ask("GET", "/v1/jobs", &[], b"").status, 401);

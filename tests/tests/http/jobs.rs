@@ -163,6 +163,14 @@ fn a_server_on_this_machine_starts_workers_and_serves_the_files_that_it_was_give
     let job = server.post("/v1/jobs", &json!({"team": "review", "agent": "quick", "task": "go"})).expect(201);
     let ended = server.until_status(job["id"].as_str().unwrap(), "completed");
     assert_eq!(ended["result"], "here");
+    drop(server);
+
+    // Without the script its worker would only reject the job.
+    state.set(variables::SCRIPT, "");
+    let file = state.file("keyed.yaml", "agents: {root: {model: openai/gpt-4o}}\n");
+    let server = Server::start(&state, &[&file]);
+    let refused = server.post("/v1/jobs", &json!({"agent": "root", "task": "go"})).expect(400);
+    assert_eq!(refused["code"], "missing_key", "{refused}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use legwork_tests::programs::repository;
 use legwork_tests::redis::Redis;
 use legwork_tests::tools::installed_by;
 use legwork_tests::tools::on_path;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::client::Server;
@@ -15,13 +16,15 @@ use crate::jobs::fleet_with;
 
 const TOKEN: &str = "open-sesame-open-sesame";
 const TEAM: &str = "
+permissions: {ask: ['shell']}
 agents:
   root: {model: scripted/any, instruction: Coordinate., sub_agents: [lead], toolsets: [{type: background_agents}]}
-  lead: {model: scripted/any, description: Leads., instruction: Lead., sub_agents: [quick, slow, hostile, broken], toolsets: [{type: background_agents}]}
+  lead: {model: scripted/any, description: Leads., instruction: Lead., sub_agents: [quick, slow, hostile, broken, ops], toolsets: [{type: background_agents}]}
   quick: {model: scripted/any, description: Answers., instruction: Answer.}
   slow: {model: scripted/any, description: Answers late., instruction: Answer.}
   hostile: {model: scripted/any, description: Prints markup., instruction: Answer.}
   broken: {model: scripted/any, description: Fails., instruction: Answer.}
+  ops: {model: scripted/any, description: Deploys., instruction: Deploy., toolsets: [{type: shell}, {type: user_prompt}]}
 ";
 
 /// A server with one token for everything.
@@ -87,7 +90,15 @@ fn a_browser_follows_and_steers_the_fleet() {
     let hostile = "<img src=x onerror=\"window.owned=1\"><script>window.owned=1</script>\n\u{1b}[31mred\u{1b}[0m \
                    \u{202e}reversed\u{202c} &lt;b&gt; done";
     let slow: String = (0..2000).map(|number| format!("word{number} ")).collect();
+    let call = |name: &str, arguments: Value| json!({"tool_calls": [{"name": name, "arguments": arguments}]});
+    let colors = json!({"type": "object", "required": ["color"],
+        "properties": {"color": {"type": "string", "enum": ["red", "blue"]}}});
     let script = json!({
+        "ops": [
+            call("shell", json!({"cmd": "echo it ran"})),
+            call("user_prompt", json!({"message": "Which colour?", "title": "Paint", "schema": colors})),
+            {"text": "{{result:0}}"},
+        ],
         "lead": [
             {"text": "I ask two.", "reasoning": "Two are enough.", "tool_calls": [run("Read the log"), run("Run the tests")],
              "input_tokens": 1200, "output_tokens": 60},

@@ -159,6 +159,49 @@ fn dispatch_starts_a_worker_at_once_after_the_sessions_worker_was_killed() {
     reader.wait();
 }
 
+/// An agent whose command waits for the file `go`, and then completes.
+fn waiting_team(state: &mut StateFolder) -> Team {
+    let go = state.path("go").display().to_string();
+    let wait = format!("until [ -e {go} ]; do sleep 0.1; done");
+    Team::write(
+        state,
+        &json!({"shell": [calls("shell", &json!({"cmd": wait, "timeout": 900})), {"text": "finished"}]}),
+    )
+}
+
+#[test]
+fn a_job_whose_only_worker_was_killed_continues_while_it_is_followed() {
+    let mut state = StateFolder::embedded();
+    state.set(variables::LEASE, "2s");
+    let team = waiting_team(&mut state);
+    let id = state.dispatch(&[&team.file, "shell", "go"]);
+    state.until_output(&id, "I call shell");
+    let session = state.view(&id)["session"].as_str().unwrap().to_owned();
+    let mut reader = state.start_legwork(["view", &id, "--follow"]);
+    reader.until_printed("I call shell");
+    kill(process_ids(&["legwork-worker", &session])[0]);
+    state.file("go", "");
+    reader.until_printed("finished");
+    assert_eq!(reader.wait(), 0);
+    assert_eq!(state.view(&id)["attempt"], 2);
+}
+
+#[test]
+fn the_next_command_replaces_a_worker_as_it_was_started() {
+    let mut state = StateFolder::embedded();
+    let team = waiting_team(&mut state);
+    let script = state.path("script.json").display().to_string();
+    state.set(variables::SCRIPT, "");
+    let id = state.dispatch(&[&team.file, "shell", "go", "--script", &script]);
+    state.until_output(&id, "I call shell");
+    let session = state.view(&id)["session"].as_str().unwrap().to_owned();
+    kill(process_ids(&["legwork-worker", &session])[0]);
+    state.file("go", "");
+    // This command knows of no script, and has no key.
+    let view = state.until_status(&id, "completed");
+    assert_eq!((&view["attempt"], &view["result"]), (&json!(2), &json!("finished")), "{view}");
+}
+
 #[test]
 fn dispatch_prints_the_id_of_a_job_that_ends_at_once() {
     let mut state = StateFolder::embedded();

@@ -26,7 +26,7 @@ fn check_doctor_and_run_name_what_is_missing() {
     ];
     let checked = state.legwork(["check", &file]).expect_success();
     let expected: String = lacks.iter().map(|lack| format!("{file}: warning: {lack} here\n")).collect();
-    assert_eq!(checked, format!("{expected}{file}: good, 1 agent\n"));
+    assert_eq!(checked, format!("{expected}{file}: good, 1 agent, with 3 warnings\n"));
     assert_eq!(state.legwork(["check", "--json", &file]).json_lines()[0]["lacks"], json!(lacks));
 
     let doctor = state.legwork(["doctor", &file]);
@@ -54,6 +54,28 @@ fn a_job_whose_address_has_an_unset_variable_is_rejected() {
         view["error"].as_str().unwrap().contains("lacks MY_BASE_URL (the base_url of openai/m)"),
         "{view}"
     );
+    // Commands that follow or wait print the reason too.
+    let error = view["error"].as_str().unwrap();
+    let followed = state.legwork(["view", "--follow", &id]);
+    assert_eq!((followed.status, followed.stderr), (1, format!("{id} failed (rejected): {error}\n")));
+    let waited = state.legwork(["wait", &id]);
+    assert_eq!(
+        (waited.status, waited.stdout, waited.stderr),
+        (1, format!("{id} failed (rejected)\n"), format!("{id}: {error}\n"))
+    );
+}
+
+#[test]
+fn a_dispatch_to_a_worker_of_this_machine_needs_its_keys() {
+    let state = StateFolder::embedded();
+    let file = state.file("team.yaml", "agents: {root: {model: openai/gpt-4o}}\n");
+    let refused = state.legwork(["dispatch", &file, "root", "work"]);
+    assert_eq!((refused.status, refused.stdout.as_str()), (2, ""), "{refused:?}");
+    assert!(refused.stderr.starts_with("error: agent `root` lacks OPENAI_API_KEY"), "{refused:?}");
+    assert!(refused.stderr.contains("; nothing was stored\nhint: set the variable"), "{refused:?}");
+    // With a script no key is needed.
+    let script = state.file("script.json", r#"{"agents": {"root": [{"text": "done"}]}}"#);
+    state.legwork(["dispatch", "--wait", "--script", &script, &file, "root", "work"]).expect_success();
 }
 
 #[test]

@@ -25,7 +25,10 @@ fn nothing_starts_from_a_paused_queue_and_every_command_says_why() {
         "paused default: nothing new starts from it; `legwork unpause default` ends the pause\n"
     );
     assert_eq!(state.legwork(["pause", "default"]).expect_success(), "default was paused already\n");
-    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    let dispatched = state.legwork(["dispatch", &team.file, "quick", "go"]);
+    let hint = "hint: queue default is paused; to end the pause: legwork unpause default\n";
+    assert!(dispatched.stderr.ends_with(hint), "{dispatched:?}");
+    let id = dispatched.expect_success().trim().to_owned();
 
     // One that ended after it, on another queue, shows that the worker claimed in the meantime.
     let _other = state.worker(&["--queues", "other,default"]);
@@ -46,6 +49,15 @@ fn nothing_starts_from_a_paused_queue_and_every_command_says_why() {
     assert!(state.legwork(["unpause", "default"]).expect_success().starts_with("unpaused default"));
     state.until_status(&id, "completed");
     assert_eq!(state.legwork(["unpause", "default"]).expect_success(), "default was not paused\n");
+    // A name that may be a mistake: it can be paused before it has workers.
+    let unknown = state.legwork(["pause", "nosuchqueue"]);
+    assert_eq!(
+        (unknown.status, unknown.stderr.as_str()),
+        (
+            0,
+            "no worker serves queue nosuchqueue, and no job is in queue nosuchqueue; the pause holds for later ones\n"
+        )
+    );
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn keep_two_workers(state: &StateFolder, workers: &mut Vec<Program>) {
     workers.retain_mut(Program::is_running);
     if workers.len() < before || before > 1 {
         while workers.len() < 2 {
-            workers.push(state.worker(&[]));
+            workers.push(state.start_worker(&[]));
         }
     }
 }

@@ -107,7 +107,7 @@ fn a_second_ctrl_c_ends_the_run_without_waiting_for_its_jobs() {
 
 #[test]
 fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
-    let mut patient = scene("63.5", "2s");
+    let mut patient = scene("6363.5", "2s");
     let mut away = patient.start_another_run("10m");
     let id = |state: &StateFolder, n: usize| {
         let jobs = state.legwork(["list", "--json"]).json_lines();
@@ -121,7 +121,7 @@ fn a_run_that_stood_still_within_its_grace_keeps_its_jobs_and_says_so() {
     until("both trees run", || {
         patient.state.legwork(["list", "--status", "waiting", "--json"]).json_lines().len() == 2
     });
-    until("the command of the other run runs", || processes("sleep 63.5").len() >= 2);
+    until("the command of the other run runs", || processes("sleep 6363.5").len() >= 2);
     for run in [&away, &patient.run] {
         run.signal(Signal::STOP);
     }

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::host::team;
 
 /// Bearer token of the servers over HTTP.
-const TOKEN: &str = "open-sesame";
+const TOKEN: &str = "open-sesame-open-sesame";
 
 /// Runs a driver script, which does all checks and prints `all good`.
 fn drive(command: &mut Command) {

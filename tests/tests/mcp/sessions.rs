@@ -1,6 +1,14 @@
 //! Jobs belong to sessions and survive a crash of the host, the server or the worker.
 
+use legwork_common::job::Cause;
 use legwork_common::variables;
+use legwork_queue::ConnectionKind;
+use legwork_queue::Queue;
+use legwork_queue::Target;
+use legwork_queue::port::Asker;
+use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::StopRoot;
+use legwork_queue::settings::FleetSettings;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::repository;
 use legwork_tests::programs::until;
@@ -83,6 +91,33 @@ fn a_session_is_named_by_the_beginning_of_its_id() {
     assert_eq!(listed[0]["id"], json!(id));
 }
 
+/// Closes a session of the embedded server, as the end of its owner does.
+fn close(state: &StateFolder, session: &str) {
+    let target = Target::parse(&format!("unix://{}", state.path("state/server.sock").display())).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let settings = FleetSettings::default();
+        let queue = Queue::connect(&target, "default", &settings, ConnectionKind::Pooled).await.unwrap();
+        let root = StopRoot::Session { id: session.parse().unwrap(), close: true };
+        queue.stop(root, Asker::Operator, Cause::SessionEnd).await.unwrap();
+    });
+}
+
+#[test]
+fn a_session_whose_programs_were_all_killed_continues_with_the_next_command() {
+    let mut state = StateFolder::embedded();
+    let team = team(&mut state);
+    let mut host = Host::connect(&state, &[&team]);
+    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
+    let id = host.run("shell");
+    state.until_output(&id, "marker");
+    host.program.kill();
+    kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
+    state.file("go", "");
+    state.until_status(&id, "completed");
+    let mut again = Host::connect(&state, &[&team]);
+    assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
+}
+
 #[test]
 fn a_closed_session_is_not_returned_to() {
     let mut state = StateFolder::embedded();
@@ -91,10 +126,9 @@ fn a_closed_session_is_not_returned_to() {
     let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
     let id = host.run("shell");
     state.until_output(&id, "marker");
-    // With no program left, the next command finds the session abandoned, stops its jobs and closes it.
-    host.program.kill();
-    kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
+    close(&state, &session);
     state.until_status(&id, "stopped");
+    host.disconnect();
 
     let mut again = Host::connect(&state, &[&team]);
     assert_ne!(again.stderr_line("session ").split_once(';').unwrap().0, session);
@@ -297,5 +331,7 @@ fn a_budget_in_money_is_refused_where_a_price_is_not_known() {
     let refused = host.call("run_background_agent", json!({"agent": "quick", "task": "go"}));
     let words = "the price of scripted/any is not known, so a budget in money cannot be kept";
     assert_eq!((text(&refused), &refused["isError"]), (words, &json!(true)));
-    assert!(text(&host.call("list_background_agents", json!({}))).contains("No background agent tasks found"));
+    assert!(
+        text(&host.call("list_background_agents", json!({}))).contains("No background agent tasks found")
+    );
 }

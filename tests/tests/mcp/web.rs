@@ -127,11 +127,11 @@ fn origin_host_and_token_are_checked() {
     assert_eq!(status(&open, &[("Host", "evil@localhost")]), 400);
     assert_eq!(status(&open, &[("Origin", "http://evil@localhost")]), 400);
 
-    state.set(variables::MCP_TOKEN, "open-sesame");
+    state.set(variables::MCP_TOKEN, "open-sesame-open-sesame");
     let closed = Web::start_closed(&state, &[&team, "--allow-origin", "https://console.example:*"]);
     assert_eq!(status(&closed, &[]), 401);
     assert_eq!(status(&closed, &[("Authorization", "Bearer guess")]), 401);
-    let token = ("Authorization", "Bearer open-sesame");
+    let token = ("Authorization", "Bearer open-sesame-open-sesame");
     assert_eq!(status(&closed, &[token]), 200);
     assert_eq!(status(&closed, &[token, ("Host", "legwork.example")]), 200);
     assert_eq!(status(&closed, &[token, ("Origin", "https://console.example")]), 200);

@@ -13,6 +13,7 @@ mod rooms;
 mod shape;
 mod source;
 mod spelling;
+mod terminal;
 mod vocabulary;
 mod words;
 

@@ -103,7 +103,7 @@ impl HookRunner<'_> {
                 let limit = timeout_of(hook);
                 match self.cancel.run_until_cancelled(timeout(limit, asked)).await {
                     Some(Ok(answer)) => answer.map(|output| (Some(0), output, String::new())),
-                    Some(Err(_)) => Err(format!("it took longer than {}", duration::short(limit))),
+                    Some(Err(_)) => Err(format!("it took longer than {}", duration::setting(limit))),
                     None => Err("it was cancelled".to_owned()),
                 }
             }
@@ -214,7 +214,7 @@ impl HookRunner<'_> {
                 let code = end.status.and_then(|status| status.code());
                 Ok((code, String::from_utf8_lossy(&output).into_owned(), error))
             }
-            CommandEnd::TimedOut => Err(format!("it took longer than {}", duration::short(limit))),
+            CommandEnd::TimedOut => Err(format!("it took longer than {}", duration::setting(limit))),
             CommandEnd::Cancelled => Err("it was cancelled".to_owned()),
         }
     }

@@ -338,7 +338,7 @@ impl RemoteAgent {
     ) -> Result<Reply, String> {
         let limit = self.polling.task_timeout;
         let ended = timeout(limit, following).await;
-        ended.unwrap_or_else(|_| Err(format!("its task did not end within {}", duration::short(limit))))
+        ended.unwrap_or_else(|_| Err(format!("its task did not end within {}", duration::setting(limit))))
     }
 
     fn running(&self, task: TaskRef) -> RunningTask<'_> {

@@ -111,7 +111,7 @@ impl ScriptTool {
                 Err(failed(&describe_exit(end.status), &output))
             }
             CommandEnd::TimedOut => {
-                let reason = format!("it timed out after {}", duration::short(TIMEOUT));
+                let reason = format!("it timed out after {}", duration::setting(TIMEOUT));
                 Err(failed(&reason, &process.capture().text()))
             }
             CommandEnd::Cancelled => Err(ToolOutcome::error("Command cancelled")),

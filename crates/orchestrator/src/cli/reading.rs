@@ -9,13 +9,22 @@ use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 use clap::parser::ValueSource;
 use legwork_worker::options::command_line::prepared;
+use legwork_worker::options::command_line::usage_line;
 
 use super::Cli;
 use super::examples::EXAMPLES;
 use super::examples::FIRST;
 
 /// What follows the help of a command with an option of its own that takes a time.
-const TIMES: &str = "\n\nA TIME is a number and a unit: 500ms, 90s, 10m, 1h30m, 7d.";
+const TIMES: &str = "\n\nA TIME is a number and a unit, seconds without one: 500ms, 90s, 10m, 1h30m, 7d.";
+/// What may be given instead of the arguments that a command needs.
+const INSTEAD: [(&str, &str); 5] = [
+    ("legwork stop", "name jobs, or give --session ID, --agent NAME or --all"),
+    ("legwork retry", "name jobs, or give --failed"),
+    ("legwork delete", "name jobs, or give --ended-before TIME"),
+    ("legwork check", "name files, or give --explain KEY"),
+    ("legwork dispatch", "give an agent and a task, or --batch FILE"),
+];
 /// What follows the help of the program.
 const SEE_HELP: &str = "`legwork help COMMAND` describes a command and shows examples of it.";
 
@@ -50,6 +59,8 @@ pub struct Named {
     /// Its usage line: `legwork list [OPTIONS]`. The parser's own line about a mistake would also name each option that
     /// has its value from the environment.
     pub usage: String,
+    /// What may be given instead of its required arguments.
+    pub instead: Option<&'static str>,
 }
 
 impl Named {
@@ -64,9 +75,9 @@ impl Named {
                 command = below;
             }
         }
-        let usage = command.render_usage().to_string();
-        let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
-        Self { words: words.join(" "), usage: usage.split_whitespace().collect::<Vec<_>>().join(" ") }
+        let words = words.join(" ");
+        let instead = INSTEAD.iter().find(|(of, _)| *of == words).map(|(_, instead)| *instead);
+        Self { words, usage: usage_line(&mut command), instead }
     }
 }
 

@@ -135,10 +135,15 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
     if !is_good {
         return Ok(false);
     }
-    let agents = agents.len();
-    let plural = if agents == 1 { "" } else { "s" };
-    context.output.line(&format!("{name}: good, {agents} agent{plural}"))?;
+    context.output.line(&verdict(name, agents.len(), parsed.warnings.len() + lacking.len()))?;
     Ok(true)
+}
+
+/// The last line about a file without mistakes.
+fn verdict(name: &str, agents: usize, warnings: usize) -> String {
+    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let with = if warnings == 0 { String::new() } else { format!(", with {}", counted(warnings, "warning")) };
+    format!("{name}: good, {}{with}", counted(agents, "agent"))
 }
 
 fn bad(context: &Context, name: &str, errors_of: &team::TeamErrors) -> Result<bool, Failure> {
@@ -211,4 +216,20 @@ fn explain(context: &Context, key: &str) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_counts_the_warnings() {
+        for (agents, warnings, text) in [
+            (1, 0, "a.yaml: good, 1 agent"),
+            (1, 1, "a.yaml: good, 1 agent, with 1 warning"),
+            (3, 2, "a.yaml: good, 3 agents, with 2 warnings"),
+        ] {
+            assert_eq!(verdict("a.yaml", agents, warnings), text);
+        }
+    }
 }

@@ -71,8 +71,8 @@ fn text(settings: &FleetSettings, width: Option<usize>) -> String {
     let limit = |number: u32| if number == 0 { "none".to_owned() } else { number.to_string() };
     let rows = [
         ("shards", settings.shards.to_string(), "parts of the data; fixed when the namespace is created"),
-        ("lease", duration::short(settings.lease), "how long a job of a dead worker waits for another"),
-        ("retention", duration::age(settings.retention), "how long ended jobs are kept"),
+        ("lease", duration::setting(settings.lease), "how long a job of a dead worker waits for another"),
+        ("retention", duration::setting(settings.retention), "how long ended jobs are kept"),
         ("max-crashes", settings.max_crashes.to_string(), "crashes in a row until a job fails"),
         ("output-cap", settings.output_cap.to_string(), "bytes of output that a job keeps"),
         ("session-cap", limit(settings.session_cap), "jobs of a new session admitted at once for each queue"),

@@ -47,7 +47,7 @@ async fn delete_old(
     age: Duration,
 ) -> Result<ExitStatus, Failure> {
     let count = operator.count_ended_before(age).await?;
-    let ago = duration::short(age);
+    let ago = duration::setting(age);
     if args.confirm.dry_run {
         if context.output.json {
             context.output.object(&json!({"would_delete": count}))?;

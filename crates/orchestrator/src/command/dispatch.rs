@@ -17,11 +17,11 @@ use legwork_common::service::ServiceError;
 use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
+use legwork_common::team::Team;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
 use legwork_queue::operator::check_prices;
-use legwork_worker::backend::Arrival;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -45,6 +45,7 @@ use crate::many::thousands;
 use crate::outage::Outage;
 use crate::outage::with_continuation;
 use crate::render;
+use crate::team_checks;
 
 /// Ids in a command that is printed: more would fill the terminal.
 const MAX_IDS_IN_HINT: usize = 10;
@@ -60,6 +61,10 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     for requested in &requested {
         let of_job = requested.request.job_options.as_ref().and_then(|options| options.budget);
         check_prices(&requested.request.agent, &team, &policy, [of_job, args.session_budget])?;
+    }
+    if context.common.redis.is_none() && args.session.is_none() {
+        // Before an embedded server is started for nothing.
+        check_keys(&context, &args, &team, &requested)?;
     }
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
     // For a session that exists already, the option would be an error, and the file's budget is that of its first team.
@@ -99,8 +104,25 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
 async fn connect(context: &Context, args: &DispatchArgs) -> Result<Connection, Failure> {
     let while_away =
         if args.wait || args.follow { WhileAway::Wait { deadline: None } } else { WhileAway::Fail };
-    let connected = context.connect_as(ConnectionKind::Pooled, Arrival::Operator, while_away).await;
+    let connected = context.connect_as(ConnectionKind::Pooled, while_away).await;
     connected.map_err(|failure| failure.with_outcome(NOTHING))
+}
+
+/// Checks the keys of the agents that these requests can reach, for a worker that is started here, in this environment:
+/// without them it would only reject the jobs.
+fn check_keys(
+    context: &Context,
+    args: &DispatchArgs,
+    team: &Team,
+    requested: &[Requested],
+) -> Result<(), Failure> {
+    if args.script.is_some() {
+        return Ok(());
+    }
+    let environment = context.agent_environment(working_dir()?);
+    let agents: BTreeSet<&str> = requested.iter().map(|requested| requested.request.agent.as_str()).collect();
+    let mut checked = agents.iter().map(|agent| team_checks::check_keys(team, agent, true, &environment));
+    checked.try_for_each(|checked| checked).map_err(|failure| failure.with_outcome(NOTHING))
 }
 
 async fn store_and_wait(
@@ -111,6 +133,12 @@ async fn store_and_wait(
     requested: Vec<Requested>,
     interrupt: Signal,
 ) -> Result<ExitStatus, Failure> {
+    if connection.backend.is_embedded()
+        && let Some(session) = order.session
+        && !local_worker::is_served(&connection.operator, session).await?
+    {
+        check_keys(context, args, &order.team, &requested)?;
+    }
     let lines = requested.iter().map(|requested| requested.line).collect();
     let queues: BTreeSet<String> = requested
         .iter()
@@ -141,11 +169,12 @@ async fn serve(
     session: SessionId,
     queues: &BTreeSet<String>,
 ) -> Result<(), Failure> {
+    let queues: Vec<String> = queues.iter().cloned().collect();
     if connection.backend.is_embedded() {
         let script = args.script.as_deref();
-        return local_worker::serve_in_background(context, &connection.operator, session, script).await;
+        local_worker::serve_in_background(context, &connection.operator, session, script).await?;
+        return local_worker::hint_paused(context, connection, &queues).await;
     }
-    let queues: Vec<String> = queues.iter().cloned().collect();
     local_worker::hint_unserved(context, connection, &queues).await
 }
 
@@ -323,7 +352,7 @@ async fn follow_all(
         if context.output.json {
             context.output.object(&json!({"event": "ended", "job": job}))?;
         } else {
-            context.output.note(&format!("{} {}", job.id, render::status(&job)));
+            context.output.note(&render::ending(&job));
         }
     }
     Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })

@@ -103,7 +103,7 @@ async fn watch(context: &Context, args: &ListArgs) -> Result<ExitStatus, Failure
     let connection = context.connect_to_wait(None, &again).await?;
     let outage = Outage::of(context, &connection);
     let watched = tokio::select! {
-        watched = show_changes(context, &connection, &outage, args) => {
+        watched = outage.while_serving(&connection.operator, show_changes(context, &connection, &outage, args)) => {
             watched.map_err(|failure| with_continuation(failure, &again))
         }
         _interrupt = tokio::signal::ctrl_c() => Ok(()),
@@ -130,8 +130,8 @@ async fn show_changes(
         let listing = outage.ask(|| operator.list(&filter, args.limit, None)).await?;
         let keys = |listing: &Listing| listing.jobs.iter().map(key).collect::<Vec<_>>();
         if shown.as_ref().is_none_or(|shown| keys(shown) != keys(&listing)) {
-            if context.output.color {
-                context.output.text("\x1b[H\x1b[2J")?;
+            if matches!(form(args.output, context.output.json), ListForm::Table | ListForm::Wide) {
+                context.output.clear()?;
             }
             show(context, args, &listing)?;
             if listing.jobs.is_empty() {
@@ -220,7 +220,7 @@ fn empty(args: &ListArgs) -> String {
     parts.extend(args.session.as_ref().map(|session| format!("of session {session}")));
     parts.extend(args.queue.as_ref().map(|queue| format!("in queue {queue}")));
     parts.extend(args.worker.as_ref().map(|worker| format!("of worker {worker}")));
-    parts.extend(args.since.map(|since| format!("created within {}", duration::short(since))));
+    parts.extend(args.since.map(|since| format!("created within {}", duration::setting(since))));
     parts.extend(args.after.as_ref().map(|_| "after this cursor".to_owned()));
     if parts.is_empty() { "no jobs".to_owned() } else { format!("no job {}", parts.join(", ")) }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cli::McpArgs;
+use crate::command::serve::short_token;
 use crate::context::Connection;
 use crate::context::Context;
 use crate::context::read;
@@ -101,14 +102,15 @@ pub(super) async fn mcp(context: Context, args: McpArgs) -> Result<ExitStatus, F
 /// Binds the address of `--http`, before anything else is started; `None` for standard input and output.
 fn http_listener(context: &Context, args: &McpArgs) -> Result<Option<HttpListener>, Failure> {
     let Some(address) = args.http else { return Ok(None) };
-    let text = match &args.token_file {
-        Some(file) => Some(String::from_utf8_lossy(&read(file)?).into_owned()),
-        None => context.variables.get(variables::MCP_TOKEN).cloned(),
+    let set = match &args.token_file {
+        Some(file) => Some((String::from_utf8_lossy(&read(file)?).into_owned(), file.display().to_string())),
+        None => context
+            .variables
+            .get(variables::MCP_TOKEN)
+            .map(|text| (text.clone(), variables::MCP_TOKEN.into())),
     };
-    let token = text.as_deref().and_then(Token::new);
-    if text.is_some() && token.is_none() {
-        return Err(Failure::usage("the bearer token is empty"));
-    }
+    let token =
+        set.map(|(text, from)| Token::configured(&text).ok_or_else(|| short_token(&from))).transpose()?;
     let access = match token {
         Some(_) if args.no_token => {
             return Err(Failure::usage("--no-token and a token exclude each other"));

@@ -33,9 +33,9 @@ use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::check_prices;
-use legwork_worker::backend::Arrival;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
+use legwork_worker::server_watch::end_server_without_folder;
 use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -90,11 +90,7 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let mut run = RunSession::build(context, args)?;
     // Before an embedded server is started for nothing.
     run.check_keys(run.context.common.redis.is_none())?;
-    let connecting = run.context.connect_as(
-        ConnectionKind::Dedicated,
-        Arrival::Operator,
-        WhileAway::Wait { deadline: None },
-    );
+    let connecting = run.context.connect_as(ConnectionKind::Dedicated, WhileAway::Wait { deadline: None });
     let Some(connection) = run.shutdown.drain.run_until_cancelled(connecting).await else {
         return Ok(ExitStatus::Interrupted);
     };
@@ -188,6 +184,9 @@ impl RunSession {
         prompt: Option<String>,
     ) -> Result<(SessionId, Result<ExitStatus, Failure>), Failure> {
         self.guard(connection)?;
+        if let Some(server) = connection.backend.embedded_server() {
+            self.tasks.spawn(TaskKind::Upkeep, end_server_without_folder(server));
+        }
         self.limit_models(connection.queue());
         let root = RootSession::open(&connection.operator, self.root_options()?).await?;
         let session = root.owner.session();

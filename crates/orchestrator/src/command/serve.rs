@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::StatusCode;
+use legwork_agent::Environment;
 use legwork_common::error::ExitStatus;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
+use legwork_common::team::Team;
 use legwork_common::variables;
 use legwork_http::access::Access;
+use legwork_http::access::MIN_TOKEN;
 use legwork_http::access::Token;
 use legwork_http::access::Tokens;
 use legwork_http::api::Api;
@@ -27,7 +30,6 @@ use legwork_http::teams::Teams;
 use legwork_process::service_manager::ServiceManager;
 use legwork_process::tasks::TaskKind;
 use legwork_queue::Operator;
-use legwork_worker::upkeep::reap_forever;
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
@@ -37,7 +39,9 @@ use crate::context::read;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
+use crate::local_worker::replacement::while_serving;
 use crate::serving::Serving;
+use crate::team_checks::check_keys;
 
 /// How long changes in progress may take once the server has ended: as long as a worker of the embedded server may take
 /// to start.
@@ -60,13 +64,16 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
         policy,
         teams,
         working_dir: Some(working_dir()?.display().to_string()),
-        workers: workers(&context, &args, &connection),
+        workers: workers(&context, &args, &connection)?,
         tasks: tasks.clone(),
         end: shutdown.drain.clone(),
         metrics: Metrics::default(),
         board: Board::default(),
     };
-    tasks.spawn(TaskKind::Upkeep, reap(connection.operator.clone()));
+    tasks.spawn(
+        TaskKind::Upkeep,
+        tend(context.clone(), connection.operator.clone(), connection.backend.is_embedded()),
+    );
     if let Ok(address) = listener.local_addr() {
         context.output.note(&format!("listening on http://{address}"));
     }
@@ -78,9 +85,9 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
     Ok(ExitStatus::Success)
 }
 
-/// Reclaims the jobs of dead workers, as every program that lives long does.
-async fn reap(operator: Operator) {
-    match reap_forever(operator.queue().clone()).await {}
+/// Reclaims the jobs of dead workers, as every program that lives long does, and replaces those of the embedded server.
+async fn tend(context: Context, operator: Operator, is_embedded: bool) {
+    while_serving(&context, &operator, is_embedded, std::future::pending::<()>()).await;
 }
 
 /// The agent files of the command line, by their names without extension.
@@ -105,8 +112,7 @@ fn access(context: &Context, args: &ServeArgs) -> Result<Access, Failure> {
     }
     match context.variables.get(variables::TOKEN) {
         Some(text) => {
-            let token =
-                Token::new(text).ok_or_else(|| Failure::usage(format!("{} is empty", variables::TOKEN)))?;
+            let token = Token::configured(text).ok_or_else(|| short_token(variables::TOKEN))?;
             Ok(Access::Tokens(Tokens::all_roles(token)))
         }
         None if args.listen.ip().is_loopback() => Ok(Access::ThisMachine),
@@ -115,6 +121,12 @@ fn access(context: &Context, args: &ServeArgs) -> Result<Access, Failure> {
                 .with_hint(format!("set {} or --tokens, or listen on 127.0.0.1", variables::TOKEN)))
         }
     }
+}
+
+/// The refusal of a token that could be guessed. `from` is where it was set.
+pub(super) fn short_token(from: &str) -> Failure {
+    Failure::usage(format!("the token of {from} has less than {MIN_TOKEN} characters"))
+        .with_hint("`openssl rand -hex 16` prints a good one")
 }
 
 fn bind(args: &ServeArgs) -> Result<TcpListener, Failure> {
@@ -127,13 +139,17 @@ fn bind(args: &ServeArgs) -> Result<TcpListener, Failure> {
     })
 }
 
-fn workers(context: &Context, args: &ServeArgs, connection: &Connection) -> Arc<dyn SessionWorkers> {
-    if connection.backend.is_embedded() {
-        let (context, operator) = (context.clone(), connection.operator.clone());
-        Arc::new(LocalWorkers { context, operator, script: args.script.clone() })
-    } else {
-        Arc::new(Fleet)
+fn workers(
+    context: &Context,
+    args: &ServeArgs,
+    connection: &Connection,
+) -> Result<Arc<dyn SessionWorkers>, Failure> {
+    if !connection.backend.is_embedded() {
+        return Ok(Arc::new(Fleet));
     }
+    let environment = context.agent_environment(working_dir()?);
+    let (context, operator) = (context.clone(), connection.operator.clone());
+    Ok(Arc::new(LocalWorkers { context, operator, script: args.script.clone(), environment }))
 }
 
 /// The workers of a fleet, which serve all sessions.
@@ -145,6 +161,10 @@ impl SessionWorkers for Fleet {
     async fn serve(&self, _session: SessionId) -> Result<(), Problem> {
         Ok(())
     }
+
+    fn check(&self, _team: &Team, _agent: &str) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 /// Workers of the embedded server, one for each session.
@@ -153,6 +173,8 @@ struct LocalWorkers {
     context: Context,
     operator: Operator,
     script: Option<PathBuf>,
+    /// What the workers' agents have.
+    environment: Environment,
 }
 
 #[async_trait]
@@ -167,5 +189,17 @@ impl SessionWorkers for LocalWorkers {
                 hint: failure.hint,
             },
         )
+    }
+
+    fn check(&self, team: &Team, agent: &str) -> Result<(), Problem> {
+        if self.script.is_some() {
+            return Ok(());
+        }
+        check_keys(team, agent, true, &self.environment).map_err(|failure| Problem {
+            status: StatusCode::BAD_REQUEST,
+            code: failure.code,
+            detail: failure.message,
+            hint: failure.hint,
+        })
     }
 }

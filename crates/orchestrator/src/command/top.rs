@@ -13,7 +13,6 @@ use legwork_queue::ConnectionKind;
 use legwork_queue::Operator;
 use legwork_queue::operator::RetryMode;
 use legwork_queue::operator::StopRoot;
-use legwork_worker::upkeep::while_reaping;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event;
 use ratatui::crossterm::event::Event;
@@ -24,6 +23,7 @@ use crate::context::Connection;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::local_worker;
+use crate::outage::Outage;
 use crate::top::loader::Wanted;
 use crate::top::loader::load;
 use crate::top::screen::draw;
@@ -46,7 +46,9 @@ pub(super) async fn top(context: Context) -> Result<ExitStatus, Failure> {
     }
     let connection = context.connect(ConnectionKind::Pooled).await?;
     let tasks = Tasks::new();
-    let shown = while_reaping(connection.queue(), on_screen(&context, &connection, &tasks)).await;
+    let shown = Outage::of(&context, &connection)
+        .while_serving(&connection.operator, on_screen(&context, &connection, &tasks))
+        .await;
     tasks.close_and_wait(GRACE_PERIOD).await;
     connection.leave().await?;
     shown.map(|()| ExitStatus::Success)

@@ -84,7 +84,7 @@ async fn show_while_it_runs(
     if context.output.json {
         context.output.object(&json!({"event": "ended", "job": job}))?;
     } else {
-        context.output.note(&format!("{} {}", job.id, render::status(&job)));
+        context.output.note(&render::ending(&job));
     }
     let completed = job.status == State::Completed;
     Ok(if completed { ExitStatus::Success } else { ExitStatus::JobFailed })

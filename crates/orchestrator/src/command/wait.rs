@@ -7,7 +7,6 @@ use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_queue::Operator;
-use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -43,7 +42,7 @@ async fn wait_on(
         ids.push(outage.ask(|| operator.find(text)).await?);
     }
     let mode = if args.any { WaitMode::Any } else { WaitMode::All };
-    // Lines show how the jobs stand, and objects have all of them.
+    // Lines show how the jobs stand and why they failed, and objects have all of them.
     let detail = if context.output.json { WaitDetail::Whole } else { WaitDetail::Status };
     let items = wait_for(operator, outage, &ids, WaitFor { mode, detail, deadline }).await?;
     report(context, &items, mode)
@@ -66,7 +65,7 @@ pub(super) async fn wait_for(
     ids: &[JobId],
     WaitFor { mode, detail, deadline }: WaitFor,
 ) -> Result<Vec<WaitItem>, Failure> {
-    while_reaping(operator.queue(), outage.ask(|| operator.wait(ids, mode, detail, deadline))).await
+    outage.while_serving(operator, outage.ask(|| operator.wait(ids, mode, detail, deadline))).await
 }
 
 /// Shows the status of each job; the exit status follows from all of them.
@@ -86,6 +85,9 @@ fn report(context: &Context, items: &[WaitItem], mode: WaitMode) -> Result<ExitS
                     context.output.object(&view.job)?;
                 } else {
                     context.output.line(&format!("{} {}", view.job.id, render::status(&view.job)))?;
+                    if let Some(reason) = render::reason(&view.job) {
+                        context.output.note(&format!("{}: {reason}", view.job.id));
+                    }
                 }
             }
         }

@@ -81,7 +81,7 @@ fn instructions(roster: &str, answer_within: Duration, returns: bool) -> String 
     } else {
         ""
     };
-    let answer_within = duration::short(answer_within);
+    let answer_within = duration::setting(answer_within);
     format!(
         "Agents that run in the background, on their own workers. Dispatch, keep working, then wait; never poll.\n\n\
          1. run_background_agent starts an agent on a task and returns its task id at once. Start all independent \
@@ -105,7 +105,7 @@ fn tool(spec: ToolSpec, roster: &str, answer_within: Duration) -> Tool {
     let description = match spec.name.as_str() {
         tool_name::RUN => format!("{} The agents:{roster}", spec.description),
         tool_name::WAIT => {
-            format!("{} This call returns within {}.", spec.description, duration::short(answer_within))
+            format!("{} This call returns within {}.", spec.description, duration::setting(answer_within))
         }
         _ => spec.description,
     };

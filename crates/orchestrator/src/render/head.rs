@@ -112,7 +112,7 @@ fn limits(fields: &mut Fields, job: &Job) {
         fields.add("Retries", &format!("{} of {} left", job.retries_left, job.retries));
     }
     if let Some(timeout) = job.timeout_ms {
-        fields.add("Timeout", &duration::short(Duration::from_millis(timeout)));
+        fields.add("Timeout", &duration::setting(Duration::from_millis(timeout)));
     }
     if let Some(worker) = &job.worker {
         fields.add("Worker", worker.as_str());

@@ -148,7 +148,7 @@ impl Coded for EmbeddedError {
                 return Some(format!("run `{install}`, or name your own Redis with --redis URL"));
             }
             Self::Folder { .. } | Self::NotOurs { .. } => {
-                "the state folder must be a local folder of your own"
+                "the state folder must be a local folder of your own; --state-dir names another"
             }
             Self::Writable { .. } => {
                 "if all that is in it is yours, close it with `chmod go-w`; else use another --state-dir"
@@ -156,7 +156,7 @@ impl Coded for EmbeddedError {
             Self::Format { .. } => {
                 "a newer release may have written it: use that one, or start over with `legwork local reset`"
             }
-            Self::SocketPath { .. } => "use a state folder with a shorter path",
+            Self::SocketPath { .. } => "use a state folder with a shorter path; --state-dir names it",
             Self::Ended { .. } => "see the log for the reason; the data are kept",
             Self::Silent { .. } | Self::Stuck { .. } => {
                 "see the log for the reason; `legwork local status` names the server's process"

@@ -43,6 +43,8 @@ use crate::embedded::find::Version;
 
 /// The format in which this release writes the folder's record.
 const FORMAT: u32 = 1;
+/// The name of the socket in the state folder.
+const SOCKET: &str = "server.sock";
 /// The longest path of a socket that the system allows, in bytes, without its closing zero.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 /// Poll interval for a lock or a server: neither can be waited for with a timeout. A start takes some 30 ms, so a
@@ -125,7 +127,7 @@ impl Home {
     /// Where a new server is to listen: in the state folder, or in a private folder below the runtime folder.
     pub(super) fn socket(&self) -> Result<PathBuf, EmbeddedError> {
         let fits = |socket: &Path| socket.as_os_str().len() <= MAX_SOCKET_PATH;
-        let usual = self.folder.join("server.sock");
+        let usual = self.folder.join(SOCKET);
         if fits(&usual) {
             return Ok(usual);
         }
@@ -139,6 +141,14 @@ impl Home {
         }
         private_folder(&folder, |path| fs::symlink_metadata(path))?;
         Ok(short)
+    }
+
+    /// Whether a recorded socket is this folder's. One in the folder may be another's: a folder that was moved still names
+    /// the path where it was, and another folder may be there by now.
+    pub(super) fn owns(&self, socket: &Path) -> bool {
+        let usual = self.folder.join(SOCKET);
+        let found = identity(socket);
+        socket.file_name() != usual.file_name() || (found.is_some() && found == identity(&usual))
     }
 
     /// The record, if there is one.
@@ -207,6 +217,12 @@ fn private_folder(
             .map_err(EmbeddedError::folder("close to others", path))?;
     }
     Ok(())
+}
+
+/// Device and inode of what is at a path; `None` where nothing is, or it cannot be read.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Options that open no link: what is in the folder stays in the folder.

@@ -80,8 +80,8 @@ pub async fn status(config: &EmbeddedConfig) -> Result<Status, EmbeddedError> {
     let lives = home::try_lock(&home.server_lock(), Mode::Exclusive)?.is_none();
     let state = match record.as_ref() {
         _ if !lives => ServerState::Stopped,
-        Some(record) => running(&home, &record.socket).await,
-        None => not_answering(&home),
+        Some(record) if home.owns(&record.socket) => running(&home, &record.socket).await,
+        Some(_) | None => not_answering(&home),
     };
     let server = record.map(|record| KnownServer {
         program: record.path,

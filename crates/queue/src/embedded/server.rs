@@ -60,7 +60,7 @@ pub(super) async fn ensure(
         if let Some(lock) = home::try_lock_file(&home.server_lock(), Mode::Exclusive)? {
             return start(home, config, lock, timeout).await;
         }
-        if let Some(record) = home.record()? {
+        if let Some(record) = home.record()?.filter(|record| home.owns(&record.socket)) {
             match wire::ping(&record.socket).await {
                 Ping::Ready => return Ok(Served { record, started: false, replaced: None }),
                 Ping::Loading => end = Instant::now() + timeout,
@@ -173,13 +173,15 @@ pub(super) async fn end(home: &Home, timeout: Duration) -> Result<Ended, Embedde
     let until = Instant::now() + timeout;
     loop {
         // Sent again each time, because a server that still starts does not listen yet.
-        wire::shut_down(&listening_at(home)?).await;
+        let socket = listening_at(home)?;
+        if home.owns(&socket) {
+            wire::shut_down(&socket).await;
+        }
         if let Some(lock) = home::try_lock(&home.server_lock(), Mode::Exclusive)? {
             return Ok(Ended { was_running: true, lock });
         }
         if Instant::now() >= until {
-            let (folder, log) = (home.folder().to_owned(), home.log());
-            return Err(EmbeddedError::Stuck { folder, waited: timeout, log });
+            return Err(stuck(home, timeout));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -200,6 +202,11 @@ pub(super) struct Ended {
     pub(super) was_running: bool,
     /// No server can be started until it is dropped.
     pub(super) lock: Lock,
+}
+
+/// The error of a server that did not end within `waited`.
+pub(super) fn stuck(home: &Home, waited: Duration) -> EmbeddedError {
+    EmbeddedError::Stuck { folder: home.folder().to_owned(), waited, log: home.log() }
 }
 
 fn no_answer(home: &Home, timeout: Duration) -> EmbeddedError {

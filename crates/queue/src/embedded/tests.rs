@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 
 use legwork_common::error::Coded as _;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 
 use super::*;
 
@@ -112,8 +113,9 @@ async fn no_user_can_join_until_one_that_is_alone_shares() {
     let users = home::try_lock(&home.users_lock(), Mode::Shared).unwrap().unwrap();
     let target = Target::parse("unix:///nowhere").unwrap();
     let notice = String::new();
+    let server = OwnServer::on(home.folder(), UnixStream::pair().unwrap().0);
     let mut first =
-        Joined { target, alone: true, started: true, notice, home: home.clone(), users, join_lock };
+        Joined { target, alone: true, started: true, notice, home: home.clone(), server, users, join_lock };
     assert!(!is_free(&home.join_lock()));
     first.share();
     assert!(is_free(&home.join_lock()) && !is_free(&home.users_lock()));
@@ -169,6 +171,28 @@ fn a_folder_is_private_and_a_long_path_moves_only_the_socket() {
     config.runtime_dir = folder.path().join("y".repeat(90));
     let error = Home::open(&config).unwrap().socket().unwrap_err();
     assert!(matches!(error, EmbeddedError::SocketPath { .. }), "{error}");
+}
+
+#[test]
+fn a_moved_folder_does_not_own_the_socket_in_its_former_place() {
+    let (folder, config) = with_fake("exit 1");
+    let home = Home::open(&config).unwrap();
+    let socket = home.socket().unwrap();
+    assert!(!home.owns(&socket), "there is none");
+    fs::write(&socket, "").unwrap();
+    assert!(home.owns(&socket) && home.owns(Path::new("/run/legwork-0123/s")));
+    let moved = folder.path().join("moved");
+    fs::rename(&config.state_dir, &moved).unwrap();
+    let there = Home::open(&EmbeddedConfig { state_dir: moved, ..config.clone() }).unwrap();
+    assert!(!there.owns(&socket));
+    let replaced = Home::open(&config).unwrap();
+    fs::write(&socket, "").unwrap();
+    assert!(!there.owns(&socket) && replaced.owns(&socket));
+    // A folder has any number of names.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&config.state_dir, &link).unwrap();
+    let linked = Home::open(&EmbeddedConfig { state_dir: link, ..config }).unwrap();
+    assert!(linked.owns(&socket));
 }
 
 #[test]

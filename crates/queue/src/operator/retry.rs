@@ -122,6 +122,19 @@ pub struct RetryPlan {
     again: bool,
 }
 
+impl Operator {
+    /// The team and the agent that run a job; `None` where the job or its team is not stored, or a later release wrote it.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn agent_of(&self, id: JobId) -> Result<Option<(Team, String)>, QueueError> {
+        let Some(original) = self.queue().original(id).await? else { return Ok(None) };
+        let team = original.team_json.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        Ok(team.map(|team| (team, original.spec.agent)))
+    }
+}
+
 impl RetryPlan {
     /// The job that is retried.
     pub fn of(&self) -> JobId {

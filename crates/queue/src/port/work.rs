@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
@@ -95,6 +96,8 @@ pub struct Claimed {
     pub attempt: u32,
     /// The queue it came from.
     pub queue: String,
+    /// When it was dispatched, by the clock of Redis.
+    pub created: Timestamp,
     /// How long its earlier attempts ran in all.
     pub ran: Duration,
     /// How long it may run in all its attempts; `None` without a limit.

@@ -350,6 +350,6 @@ impl Source<'_> {
 }
 
 /// A time of Redis' clock in milliseconds; `None` for 0, which stands for none.
-fn time(ms: u64) -> Option<Timestamp> {
+pub(super) fn time(ms: u64) -> Option<Timestamp> {
     i64::try_from(ms).ok().filter(|ms| *ms > 0).and_then(|ms| Timestamp::from_millisecond(ms).ok())
 }

@@ -26,6 +26,9 @@ use crate::queue::watch::BATCH_SIZE;
 const EXCERPT_BYTES: usize =
     if MAX_WAIT_BYTES > MAX_ANNOUNCED_BYTES { MAX_WAIT_BYTES } else { MAX_ANNOUNCED_BYTES } + 64;
 
+/// What one line about a failed job shows of its error, and more.
+const REASON_BYTES: usize = 2048;
+
 impl Queue {
     /// Reads what a view of a job needs besides its record: output from `since`, or else the tail, at most `most`
     /// bytes.
@@ -169,6 +172,8 @@ pub(crate) struct ViewDepth {
     /// Bytes of the beginning and of the end of a result or an error, of which the middle is not read, and neither is a
     /// long task; `None` for all of them.
     result_bytes: Option<usize>,
+    /// Whether only the error of a failed job is read, and no result.
+    only_errors: bool,
     /// Whether what the jobs wait for is read.
     waits: bool,
 }
@@ -177,20 +182,30 @@ impl ViewDepth {
     /// What the answer of a wait needs.
     pub(crate) fn of(detail: WaitDetail) -> Self {
         match detail {
-            WaitDetail::Status => Self { output_bytes: 0, result_bytes: Some(0), waits: false },
-            WaitDetail::Excerpt => {
-                Self { output_bytes: MAX_WAIT_BYTES, result_bytes: Some(EXCERPT_BYTES), waits: false }
+            WaitDetail::Status => {
+                Self { output_bytes: 0, result_bytes: Some(REASON_BYTES), only_errors: true, waits: false }
             }
-            WaitDetail::Whole => Self { output_bytes: MAX_VIEW_BYTES, result_bytes: None, waits: true },
+            WaitDetail::Excerpt => Self { output_bytes: MAX_WAIT_BYTES, ..Self::ANNOUNCED },
+            WaitDetail::Whole => {
+                Self { output_bytes: MAX_VIEW_BYTES, result_bytes: None, only_errors: false, waits: true }
+            }
         }
     }
 
     /// What the announcement of an end needs.
-    pub(crate) const ANNOUNCED: Self =
-        Self { output_bytes: MAX_VIEW_BYTES, result_bytes: Some(EXCERPT_BYTES), waits: false };
+    pub(crate) const ANNOUNCED: Self = Self {
+        output_bytes: MAX_VIEW_BYTES,
+        result_bytes: Some(EXCERPT_BYTES),
+        only_errors: false,
+        waits: false,
+    };
 
     fn reads_result_of(self, record: &Record) -> bool {
-        self.result_bytes.is_some_and(|most| most > 0) && record.job.status != State::Stopped
+        match record.job.status {
+            State::Stopped => false,
+            State::Failed => self.result_bytes.is_some(),
+            _ => self.result_bytes.is_some() && !self.only_errors,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
@@ -40,6 +41,7 @@ use crate::port::WakeToken;
 use crate::port::Work;
 use crate::port::WorkerReport;
 use crate::queue::Queue;
+use crate::queue::record;
 use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
@@ -405,6 +407,7 @@ fn read_claimed(lease: Lease, text: Answer, changing: Answer) -> Result<Claimed,
         dispatcher: facts.parent.map_or(Dispatcher::Root(facts.session), Dispatcher::Job),
         depth: u8::try_from(facts.ancestors.len()).unwrap_or(u8::MAX),
         attempt: small(attempt)?,
+        created: record::time(facts.created).unwrap_or(Timestamp::UNIX_EPOCH),
         // Below zero where an earlier release counted through a step of the clock.
         ran: Duration::from_millis(u64::try_from(number(ran)?).unwrap_or(0)),
         timeout: facts.timeout,

@@ -116,6 +116,28 @@ async fn the_first_user_starts_a_safe_server_and_the_last_ends_it() {
 }
 
 #[tokio::test]
+async fn a_user_ends_its_server_when_the_folder_is_gone_and_no_other() {
+    let state = StateFolder::new();
+    let first = join_shared(&state.config).await;
+    let second = join_shared(&state.config).await;
+    let moved = state.config.state_dir.with_extension("moved");
+    fs::rename(&state.config.state_dir, &moved).unwrap();
+    // Another program starts a server in the folder's place.
+    let other = join_shared(&state.config).await;
+    assert!(other.started);
+    assert!(first.server().end().await);
+    assert_eq!(first.leave(true).await.unwrap(), Left::FolderGone);
+    assert_eq!(second.leave(true).await.unwrap(), Left::FolderGone);
+    assert!(state.is_served());
+    // What was moved can be used where it is: no server holds it.
+    let config = EmbeddedConfig { state_dir: moved, ..state.config.clone() };
+    let again = join_shared(&config).await;
+    assert!(again.started);
+    assert_eq!(again.leave(false).await.unwrap(), Left::ShutDown);
+    assert_eq!(other.leave(false).await.unwrap(), Left::ShutDown);
+}
+
+#[tokio::test]
 async fn ten_processes_that_join_at_once_start_one_server() {
     let state = StateFolder::new();
     let mut users: Vec<_> = (0..10).map(|_| state.user()).collect();

@@ -43,6 +43,43 @@ fn with_arguments(command: Command, change: &impl Fn(Arg) -> Arg) -> Command {
     command.mut_args(change).mut_subcommands(|below| with_arguments(below, change))
 }
 
+/// A mistake on the command line, as both programs print it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// What was probably meant.
+    pub meant: Option<String>,
+}
+
+impl Mistake {
+    /// The parser's error without its usage line, which would also name each option that has its value from the
+    /// environment.
+    pub fn of(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let (mut message, mut tips) = (Vec::new(), Vec::new());
+        for paragraph in text.split("\n\n") {
+            let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+            if line.starts_with("tip: ") {
+                let each = paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+                tips.extend(each.map(str::to_owned));
+            } else if !line.starts_with("Usage: ") && !line.starts_with("For more information") {
+                message.push(line);
+            }
+        }
+        let message = message.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        Self { message, meant: Some(tips.join("; ")).filter(|meant| !meant.is_empty()) }
+    }
+}
+
+/// The usage line of a command: `legwork list [OPTIONS]`.
+pub fn usage_line(command: &mut Command) -> String {
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+    usage.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -54,6 +91,25 @@ mod tests {
         let arguments: Vec<OsString> = ["legwork-worker", flag].map(Into::into).into();
         let command = prepared(WorkerOptions::command(), &arguments, &BTreeMap::new());
         command.term_width(80).try_get_matches_from(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_and_what_was_meant() {
+        let mistake = |line: &str| {
+            let arguments: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            let command = prepared(WorkerOptions::command(), &arguments, &BTreeMap::new());
+            WorkerOptions::mistake(&command.try_get_matches_from(arguments).unwrap_err())
+        };
+        assert_eq!(
+            mistake("legwork-worker --queue code"),
+            "error: unexpected argument '--queue' found\nusage: legwork-worker [OPTIONS]\n\
+             hint: a similar argument exists: '--queues'\n"
+        );
+        assert_eq!(
+            mistake("legwork-worker --concurrency many"),
+            "error: invalid value 'many' for '--concurrency <N>': invalid digit found in string\n\
+             usage: legwork-worker [OPTIONS]\nhint: see `legwork-worker --help`\n"
+        );
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Exchange<'_> {
         let began = Instant::now();
         let first_byte = began + self.timeouts.first_byte;
         let Ok(response) = timeout_at(first_byte, client.execute(request)).await else {
-            let waited = duration::short(self.timeouts.first_byte);
+            let waited = duration::setting(self.timeouts.first_byte);
             let detail = format!("no response within {waited}");
             let model = self.settings.reference();
             return Err(ModelError::Transient { model, detail });
@@ -164,15 +164,15 @@ impl Exchange<'_> {
             Ok(Ok(None)) => Next::End,
             Ok(Err(error)) => Next::Broken(fault::network(error).words),
             Err(_) if progress.next_event < progress.next_byte => {
-                let waited = duration::short(self.timeouts.between_events);
+                let waited = duration::setting(self.timeouts.between_events);
                 Next::Broken(format!("nothing of the reply came within {waited}"))
             }
             Err(_) if progress.bytes == 0 => {
-                let waited = duration::short(self.timeouts.first_byte);
+                let waited = duration::setting(self.timeouts.first_byte);
                 Next::Broken(format!("no byte of the reply came within {waited}"))
             }
             Err(_) => {
-                let waited = duration::short(self.timeouts.between_bytes);
+                let waited = duration::setting(self.timeouts.between_bytes);
                 Next::Broken(format!("no byte came within {waited}"))
             }
         }

@@ -124,7 +124,7 @@ impl Server {
     /// Waits for the answer of a call, for as long as the timeout.
     async fn answer_of<T>(&self, call: impl Future<Output = T>) -> Result<T, String> {
         timeout(self.call_timeout, call).await.map_err(|_| {
-            let limit = duration::short(self.call_timeout);
+            let limit = duration::setting(self.call_timeout);
             format!(
                 "the MCP server {} did not answer within {limit}; the outcome of the call is unknown",
                 self.label

@@ -134,6 +134,9 @@ fn mistakes_show_the_usage_line_and_what_was_meant() {
         "legwork view a b",
         "legwork mcp team.yaml --token-file token",
         "legwork stop",
+        "legwork retry",
+        "legwork delete",
+        "legwork check",
         "legwork wait --json",
     ] {
         writeln!(text, "$ {line}\n{}", mistake(line)).unwrap();
