@@ -6,6 +6,7 @@
 //! - [`programs`]: `legwork` and `legwork-worker` as processes.
 //! - [`proxy`]: a TCP proxy that cuts, freezes or delays connections.
 //! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
+//! - [`receiver`]: a receiver of webhooks.
 //! - [`provider`]: a fake model provider over HTTP with prepared answers.
 //! - [`tools`]: third-party MCP programs, if they are installed.
 //! - [`exact_output`]: checks that a job's output has every turn of its script exactly once.
@@ -16,6 +17,7 @@ pub mod exact_output;
 pub mod programs;
 pub mod provider;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod tools;
 pub mod topology;

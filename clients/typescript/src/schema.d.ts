@@ -629,6 +629,11 @@ export interface components {
             expected_output?: string;
             /** @description Idempotency key: the same request with the same key gives the same job */
             key?: string;
+            /**
+             * Format: uri
+             * @description The http or https URL that the end of the job is reported to; it is stored, so no secret in it
+             */
+            notify?: string;
             /** @enum {unknown} */
             priority?: "high" | "normal" | "low";
             /** @description The queue */
@@ -697,6 +702,8 @@ export interface components {
             key: string | null;
             /** @description The agent's models, each as provider/model, separated by commas; null for a program, and where the team is not stored any more */
             model: string | null;
+            /** @description How the report of its end to the URL of --notify stands; absent where none was asked for */
+            notification?: components["schemas"]["Job_notification"];
             /** @description Bytes of stored output */
             output_bytes: number;
             /** @description The job that dispatched it; null for a job of the session's root */
@@ -767,6 +774,11 @@ export interface components {
             expected_output?: string;
             /** @description Idempotency key: the same request with the same key gives the same job */
             key?: string;
+            /**
+             * Format: uri
+             * @description The http or https URL that the end of the job is reported to; it is stored, so no secret in it
+             */
+            notify?: string;
             /** @enum {unknown} */
             priority?: "high" | "normal" | "low";
             /** @description The queue */
@@ -789,6 +801,21 @@ export interface components {
             output_offset: number;
         };
         Job_id: string;
+        Job_notification: {
+            /** @description Attempts that were begun */
+            attempts: number;
+            /** @description What came of the last attempt */
+            detail: string | null;
+            /** @description When the next attempt is due; null where there is none */
+            next_attempt_at: components["schemas"]["Job_time"] | null;
+            /**
+             * @description waiting: the job has not ended; pending: it is sent, or sent again; failed: the receiver wants none, the address is refused, or the attempts are used up; dropped: too many others were not delivered
+             * @enum {unknown}
+             */
+            state: "waiting" | "pending" | "delivered" | "failed" | "dropped";
+            /** @description Where it is sent, without the query */
+            url: string;
+        };
         Job_past_attempt: {
             attempt: number;
             detail: string | null;

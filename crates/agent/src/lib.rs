@@ -16,6 +16,7 @@
 //! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
 //! - [`environment`]: variables, working directory and process guard of a run.
 //! - `files`: the one way in which tools open files.
+//! - [`outgoing`]: a request of the program itself under the policy of the tools that speak HTTP.
 //! - [`person`]: the port of a person who approves calls and answers questions.
 //! - [`preflight`]: finds what an agent needs and the machine lacks; pure.
 //!
@@ -33,6 +34,7 @@ pub mod image;
 pub mod journal;
 pub mod message;
 pub mod model;
+pub mod outgoing;
 pub mod permission;
 pub mod person;
 pub mod preflight;

@@ -58,6 +58,8 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
+pub(crate) use self::http::NotPublic;
+pub(crate) use self::http::OneRequest;
 pub(crate) use self::http::post_json;
 use self::toon::ToonSelection;
 use crate::environment::Environment;

@@ -25,6 +25,8 @@ use crate::stored::LaterName;
 use crate::team::SafetyMode;
 use crate::trace::TraceParent;
 use crate::waits_for::WaitsFor;
+use crate::webhook::Notification;
+use crate::webhook::WebhookUrl;
 
 /// The maximum nesting depth: a job dispatched by the root has depth 0, so a job of depth 9 is the deepest.
 ///
@@ -252,6 +254,9 @@ pub struct JobSpec {
     /// policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Approvals>,
+    /// Where its end is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<WebhookUrl>,
 }
 
 impl JobSpec {
@@ -271,6 +276,7 @@ impl JobSpec {
             root_agent: None,
             safety: None,
             approvals: None,
+            notify: None,
         }
     }
 }
@@ -314,6 +320,8 @@ pub struct JobOptions {
     /// The budget in tokens or money, of all attempts. `None` means no limit. A job that exceeds it fails with the
     /// cause `budget`.
     pub budget: Option<SpendingLimit>,
+    /// Where its end is reported. `None` reports it nowhere.
+    pub notify: Option<WebhookUrl>,
 }
 
 impl Default for JobOptions {
@@ -326,6 +334,7 @@ impl Default for JobOptions {
             retries: 0,
             retry_delay: DEFAULT_RETRY_DELAY,
             budget: None,
+            notify: None,
         }
     }
 }
@@ -445,6 +454,9 @@ pub struct Job {
     /// What that cost in dollars, at the price of its agent's first model; `None` where that is not known.
     #[serde(rename = "cost_usd", default)]
     pub cost: Option<Money>,
+    /// How the report of its end stands; `None` where none was asked for, and where that was not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<Notification>,
 }
 
 /// An attempt that is over although its job was not.
@@ -549,6 +561,7 @@ impl Job {
             result: None,
             usage: Usage::default(),
             cost: None,
+            notification: None,
         }
     }
 

@@ -19,6 +19,7 @@
 //! - [`trace`]: the W3C trace context that a job propagates.
 //! - [`variables`]: the name of every environment variable that Legwork reads.
 //! - [`waits_for`] and [`explain`]: why a job does not run, as a field and as a paragraph.
+//! - [`webhook`]: where the end of a job is reported to, and what follows from an answer.
 //!
 //! This crate performs no input or output, depends on no asynchronous runtime, and never reads the
 //! environment or a clock.
@@ -42,3 +43,4 @@ pub mod team;
 pub mod trace;
 pub mod variables;
 pub mod waits_for;
+pub mod webhook;

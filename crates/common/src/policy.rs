@@ -11,6 +11,7 @@
 //! recursion: true
 //! approvals: park
 //! approvals_expire: 3d
+//! notify: https://example.org/hooks
 //! ```
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::money::Price;
 use crate::money::Prices;
 use crate::question::Approvals;
 use crate::question::DEFAULT_EXPIRY;
+use crate::webhook::WebhookUrl;
 
 /// The maximum size of a policy file in bytes. A real one has a few kilobytes; the limit protects against a
 /// wrong path.
@@ -57,6 +59,8 @@ pub struct Policy {
     /// How long a question waits for a person.
     #[serde(default, deserialize_with = "optional_limit")]
     approvals_expire: Option<Duration>,
+    /// Where the ends of all jobs are reported. The agent's setting wins, and the dispatcher's over both.
+    notify: Option<WebhookUrl>,
 }
 
 /// The default scheduling options of one agent's jobs. An option that is not set has the default of [`JobOptions`].
@@ -71,6 +75,7 @@ struct AgentPolicy {
     retries: Option<u32>,
     #[serde(default, deserialize_with = "optional_duration")]
     retry_delay: Option<Duration>,
+    notify: Option<WebhookUrl>,
 }
 
 /// The rate limits of a model provider, or of one of its models, for the whole fleet. `None` means unlimited.
@@ -197,7 +202,7 @@ impl Policy {
 
     /// The default scheduling options of this agent's jobs.
     pub fn job_options(&self, agent: &str) -> JobOptions {
-        let defaults = JobOptions::default();
+        let defaults = JobOptions { notify: self.notify.clone(), ..JobOptions::default() };
         let Some(policy) = self.agents.get(agent) else { return defaults };
         JobOptions {
             queue: policy.queue.clone().unwrap_or(defaults.queue),
@@ -207,6 +212,7 @@ impl Policy {
             retries: policy.retries.unwrap_or(defaults.retries),
             retry_delay: policy.retry_delay.unwrap_or(defaults.retry_delay),
             budget: defaults.budget,
+            notify: policy.notify.clone().or(defaults.notify),
         }
     }
 
@@ -295,6 +301,18 @@ limits:
     }
 
     #[test]
+    fn an_agents_webhook_wins_over_that_of_all() {
+        let file =
+            b"notify: https://a.example\nagents: {coder: {notify: 'https://b.example/x'}, other: {}}\n";
+        let policy = parse("fleet.yaml", file).unwrap();
+        let notify = |agent| policy.job_options(agent).notify.map(String::from);
+        assert_eq!(notify("coder").as_deref(), Some("https://b.example/x"));
+        assert_eq!(notify("other").as_deref(), Some("https://a.example"));
+        assert_eq!(notify("unknown").as_deref(), Some("https://a.example"));
+        assert!(Policy::default().job_options("coder").notify.is_none());
+    }
+
+    #[test]
     fn rate_limits_of_the_command_line_are_parsed() {
         let mut policy = Policy::default();
         policy.add_limit("anthropic=requests:50,tokens:40000,concurrent:4").unwrap();
@@ -321,6 +339,7 @@ limits:
             "limits:\n  anthropic: { requests_per_minute: -5 }\n",
             "limit: {}\n",
             "approvals: later\n",
+            "notify: example.org\n",
             "[1, 2]\n",
         ]
         .map(message)

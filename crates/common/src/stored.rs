@@ -37,8 +37,8 @@ pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 2
 pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
 /// What was dispatched, as JSON.
 ///
-/// Version 2: its calls may wait for a person, or it has a safety mode or a limit of money. A worker that reads version 1
-/// would leave these out, so it lacks such a job.
+/// Version 2: its calls may wait for a person, or it has a safety mode, a limit of money, or a webhook. A worker that reads
+/// version 1 would leave these out, so it lacks such a job.
 pub const REQUEST: StoredForm = StoredForm { name: "the request", version: 2 };
 /// One entry of the turns, as JSON.
 ///

@@ -70,6 +70,13 @@ pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
 /// reaches public ones only.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
+/// The secret that notifications of jobs' ends are signed with, or several, separated by spaces, while one replaces
+/// another. A worker without one, and without [`WEBHOOK_SECRET_FILE`], sends none.
+pub const WEBHOOK_SECRET: &str = "LEGWORK_WEBHOOK_SECRET";
+/// A file with what [`WEBHOOK_SECRET`] would have.
+pub const WEBHOOK_SECRET_FILE: &str = "LEGWORK_WEBHOOK_SECRET_FILE";
+/// `1` allows notifications to addresses that are not public. Where it is not set, or `0`, they go to public ones only.
+pub const WEBHOOK_PRIVATE: &str = "LEGWORK_WEBHOOK_PRIVATE";
 /// The bearer token of `legwork mcp --http`. There is no flag for it, because other users can read a
 /// process's flags.
 pub const MCP_TOKEN: &str = "LEGWORK_MCP_TOKEN";

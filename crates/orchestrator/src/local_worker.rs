@@ -38,6 +38,7 @@ use legwork_worker::host::worker_program;
 use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
+use legwork_worker::webhooks::Webhooks;
 use process_wrap::tokio::ChildWrapper;
 use process_wrap::tokio::CommandWrap;
 use process_wrap::tokio::ProcessSession;
@@ -94,7 +95,7 @@ impl LocalWorker {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when its connections cannot be prepared.
+    /// [`Failure`] when its connections cannot be prepared, or a secret of webhooks cannot be used.
     pub fn start(
         tasks: &Tasks,
         queue: &Queue,
@@ -114,6 +115,7 @@ impl LocalWorker {
             stall_after: config.stall_after,
             guard: config.guard.clone(),
             memory_limit: None,
+            webhooks: Webhooks::find(&config.variables)?,
         };
         let runner = AgentRunner {
             models: config.models,

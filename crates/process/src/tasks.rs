@@ -12,6 +12,7 @@
 //! | claims | awaited: the jobs of a claim that is cut off wait until their leases expire | the program drains |
 //! | output | awaited: it flushes its buffers | the program drains |
 //! | hints | dropped | logged: a hint only makes something happen sooner |
+//! | webhooks | awaited: a notification that is sent is recorded | logged: another worker sends the rest |
 //! | attempt | awaited | logged: it costs one job, not the others |
 //! | guard | awaited | the program drains |
 //! | http | awaited: a change is not cut off | logged |
@@ -54,6 +55,8 @@ pub enum TaskKind {
     Output,
     /// Receives hints over pub/sub.
     Hints,
+    /// Reports ends of jobs to URLs.
+    Webhooks,
     /// Runs one attempt at a job.
     Attempt,
     /// Waits for the guard process, which must not end before the program.
@@ -108,6 +111,7 @@ impl TaskKind {
             Self::Claims => (Wait, ShutDown),
             Self::Output => (Wait, ShutDown),
             Self::Hints => (Abort, LogOnly),
+            Self::Webhooks => (Wait, LogOnly),
             Self::Attempt => (Wait, LogOnly),
             Self::Guard => (Wait, ShutDown),
             Self::Http => (Wait, LogOnly),
@@ -128,6 +132,7 @@ impl fmt::Display for TaskKind {
             Self::Claims => "claims",
             Self::Output => "output",
             Self::Hints => "hints",
+            Self::Webhooks => "webhooks",
             Self::Attempt => "attempt",
             Self::Guard => "guard",
             Self::Http => "http",

@@ -26,6 +26,7 @@ local WORKERS = T .. ':workers'
 local PAUSED = T .. ':paused'
 local QUARANTINE = T .. ':quarantine'
 local ASKING = T .. ':asking'
+local NOTIFICATIONS = T .. ':notifications'
 local function index_key(state) return T .. ':index:' .. state end
 local function job_key(id) return T .. ':job:' .. id end
 local function lacks_key(id) return T .. ':lacks:' .. id end
@@ -152,6 +153,11 @@ impl Keys {
     /// Jobs with a question that has no answer, by the time of the oldest: a sorted set.
     pub fn asking(&self, shard: u16) -> String {
         format!("{}:asking", self.tag(shard))
+    }
+
+    /// Ended jobs whose end is still to be reported, by the time of the next attempt: a sorted set.
+    pub fn notifications(&self, shard: u16) -> String {
+        format!("{}:notifications", self.tag(shard))
     }
 
     /// The jobs of a dispatcher by age: a sorted set.
@@ -387,6 +393,7 @@ mod tests {
             (keys.result(job), ":result:"),
             (keys.questions(job), ":questions:"),
             (keys.asking(0), ":asking"),
+            (keys.notifications(0), ":notifications"),
             (keys.children(session, Dispatcher::Job(job)), ":children:"),
             (keys.mailbox(session, Dispatcher::Job(job)), ":mailbox:"),
             (keys.session(session), ":session:"),

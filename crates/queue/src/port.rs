@@ -5,6 +5,7 @@
 //! - [`Upkeep`]: what keeps the promises when a process died.
 //! - [`Permits`]: the fleet's rate limits for model providers.
 //! - [`Questions`]: what jobs ask people, and the answers.
+//! - [`Notifications`]: the ends of jobs that are reported to a URL.
 //! - [`Connections`]: how hosts of the Model Context Protocol initialized their connections.
 //! - [`SessionStateStore`]: the state that the agents of a session share.
 //! - [`Watch`] reads.
@@ -16,6 +17,7 @@
 
 mod connections;
 mod dispatch;
+mod notifications;
 mod permits;
 mod questions;
 mod session_state;
@@ -39,6 +41,8 @@ pub use dispatch::SessionEnd;
 pub use dispatch::StopOutcome;
 pub use dispatch::StopRoot;
 pub use dispatch::WaitingStop;
+pub use notifications::DueNotification;
+pub use notifications::Notifications;
 pub use permits::PermitRequest;
 pub use permits::Permits;
 pub use permits::Permitted;

@@ -8,6 +8,7 @@ mod journal;
 mod lease_ages;
 mod list;
 mod mailbox;
+mod notifications;
 mod original;
 mod pauses;
 mod permits;

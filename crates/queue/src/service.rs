@@ -321,6 +321,7 @@ impl Service {
                 trace: self.caller.trace.clone(),
                 root_agent: self.caller.root_agent.clone(),
                 approvals: self.caller.approvals,
+                notify: job_options.notify.clone(),
             },
             job_options,
             idempotency_key,

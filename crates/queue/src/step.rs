@@ -239,6 +239,8 @@ steps! {
         LEAVE_QUARANTINE = "leave_quarantine", ALLOW_OOM;
         ASK = "ask", ALLOW_OOM;
         ANSWER = "answer", ALLOW_OOM;
+        NOTIFY = "notify", ALLOW_OOM;
+        NOTIFIED = "notified", ALLOW_OOM;
         FINISH = "finish", ALLOW_OOM;
         RELEASE = "release", ALLOW_OOM;
         SEND = "send", ALLOW_OOM;

@@ -22,6 +22,10 @@
 //! - [`job_folders`]: the folders that jobs run in on a fleet, and their removal.
 //! - [`guard`]: the process that kills the commands of a worker which can no longer do it.
 //!
+//! Besides jobs:
+//!
+//! - [`webhooks`]: reports ends of jobs to URLs.
+//!
 //! The program:
 //!
 //! - [`program`]: its story; [`startup`]: what it needs first; `work_dir`: where its jobs run; [`options`]: its command
@@ -64,6 +68,7 @@ pub mod supervisor;
 pub mod tally;
 pub mod team_cache;
 pub mod upkeep;
+pub mod webhooks;
 mod work_dir;
 pub mod worker;
 

@@ -59,7 +59,8 @@ pub async fn serve(
     let Some((backend, queue)) = opened else { return Ok(()) };
     let policy = options.common.policy().map_err(boxed)?;
     let guard = backend.guard(&tasks).map_err(boxed)?;
-    let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone());
+    let settings =
+        startup::settings(&options, &variables, Arc::clone(&policy), guard.clone()).map_err(boxed)?;
     sweep_job_folders(&options, &tasks, &queue, &work_dir);
     let runner =
         startup::runner(&options, variables, (&queue, policy, work_dir), guard, (&health.models, &tasks))?;

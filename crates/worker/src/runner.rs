@@ -32,6 +32,8 @@ use legwork_common::variables::MCP_TOKEN;
 use legwork_common::variables::NOTIFY_SOCKET;
 use legwork_common::variables::REDIS_URL;
 use legwork_common::variables::TRACEPARENT;
+use legwork_common::variables::WEBHOOK_SECRET;
+use legwork_common::variables::WEBHOOK_SECRET_FILE;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
@@ -192,8 +194,8 @@ fn is_at_rest(recorded: &[TurnEntry]) -> bool {
 }
 
 /// The environment of agents, of which their commands get what `inherited` says: all of the program's, without the Redis
-/// URL and the bearer token of our own server, which would give access to every job of the fleet, and without the service
-/// manager's socket. Its secrets are those of the program.
+/// URL and the bearer token of our own server, which would give access to every job of the fleet, without what signs
+/// notifications, and without the service manager's socket. Its secrets are those of the program.
 pub fn for_agents(
     variables: &BTreeMap<String, String>,
     inherited: Inherited,
@@ -203,6 +205,8 @@ pub fn for_agents(
     let mut variables = variables.clone();
     variables.remove(REDIS_URL);
     variables.remove(MCP_TOKEN);
+    variables.remove(WEBHOOK_SECRET);
+    variables.remove(WEBHOOK_SECRET_FILE);
     variables.remove(NOTIFY_SOCKET);
     Environment { inherited, secrets, ..Environment::new(variables, working_dir) }
 }

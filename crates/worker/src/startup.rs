@@ -36,6 +36,8 @@ use crate::rate_limit::RateLimitedModels;
 use crate::runner::AgentRunner;
 use crate::runner::Runner;
 use crate::runner::WorkDir;
+use crate::webhooks::SecretError;
+use crate::webhooks::Webhooks;
 use crate::worker::WorkerSettings;
 
 /// How long a worker waits for an unreachable Redis when it starts: the services of a fleet start in any order, and a
@@ -158,19 +160,23 @@ async fn warn_of_eviction(queue: &Queue) {
     }
 }
 
-/// The worker's settings, from its options.
+/// The worker's settings, from its options and the environment.
+///
+/// # Errors
+///
+/// [`SecretError`] for a secret of webhooks that cannot be used.
 pub(crate) fn settings(
     options: &WorkerOptions,
     variables: &BTreeMap<String, String>,
     policy: Arc<Policy>,
     guard: Guard,
-) -> WorkerSettings {
+) -> Result<WorkerSettings, SecretError> {
     let host = host_name(variables);
     let lanes = match options.session {
         Some(session) => vec![Lane::Session(session)],
         None => options.queues.iter().cloned().map(Lane::Queue).collect(),
     };
-    WorkerSettings {
+    Ok(WorkerSettings {
         id: WorkerId::random_on(&host),
         host,
         lanes,
@@ -181,7 +187,8 @@ pub(crate) fn settings(
         stall_after: options.common.stall_after,
         guard,
         memory_limit: memory::limit(options.memory_limit),
-    }
+        webhooks: Webhooks::find(variables)?,
+    })
 }
 
 /// The runner of the worker's jobs: agents, with models behind the fleet's rate limits.

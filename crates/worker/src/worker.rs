@@ -9,6 +9,7 @@
 //! renewal (Renewal × 3)      renews leases, sends heartbeats, suspends           with the driver
 //! stop hints (Hints)         nudges the renewal when a stop was requested        with the driver
 //! reaper (Upkeep)            reclaims the jobs of dead workers                   with the driver
+//! webhooks (Webhooks)        reports ends of jobs                                after the driver, with a last round
 //! ```
 //!
 //! Claims, attempts and the log writer are dropped once the time of a drain is over.
@@ -51,6 +52,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::WorkerEvent;
 use crate::team_cache::TeamCache;
 use crate::upkeep::reap_forever;
+use crate::webhooks::Webhooks;
 
 /// Events of attempts that may wait for the driver. More than the default slots (100), so that all attempts may report
 /// at once without waiting, as when a worker drains. Senders wait while it is full.
@@ -86,6 +88,8 @@ pub struct WorkerSettings {
     /// Bytes that this program and the commands of its jobs may hold together, before the heaviest job is ended; `None` for
     /// no limit.
     pub memory_limit: Option<u64>,
+    /// Reports ends of jobs; `None` where this worker has no secret to sign with.
+    pub webhooks: Option<Webhooks>,
 }
 
 /// What a worker reports about itself. The default is reported nowhere.
@@ -150,6 +154,9 @@ impl Worker {
         if let Some(limit) = self.settings.memory_limit {
             let watching = memory::watch(limit, self.settings.guard.clone(), context.active.clone());
             tasks.spawn(TaskKind::Upkeep, until(over.clone(), watching));
+        }
+        if let Some(webhooks) = self.settings.webhooks.clone() {
+            tasks.spawn(TaskKind::Webhooks, webhooks.run(self.queue.clone(), over.clone()));
         }
         let (log_writer, writer_over) = (context.log_writer.clone(), over.clone());
         let writing = async move { log_writer.run(writer_over).await };

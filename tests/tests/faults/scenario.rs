@@ -160,6 +160,7 @@ pub(crate) fn worker_settings() -> WorkerSettings {
         policy: Arc::default(),
         guard: Guard::default(),
         memory_limit: None,
+        webhooks: None,
         stall_after: Duration::MAX,
     }
 }

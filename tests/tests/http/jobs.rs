@@ -29,13 +29,17 @@ fn a_job_is_dispatched_listed_viewed_and_waited_for() {
     let redis = Redis::start();
     let (state, server) = fleet(&redis, &json!({"quick": [{"text": "the answer"}]}));
     let _worker = state.worker(&[]);
-    let body = json!({"agent_file": TEAM, "agent": "quick", "task": "go", "timeout": "5m"});
+    let body = json!({"agent_file": TEAM, "agent": "quick", "task": "go", "timeout": "5m", "notify": "https://example.org/x?a=b"});
     let response = server.post("/v1/jobs", &body);
     let location = response.header("location").unwrap().to_owned();
     let job = response.expect(201);
     let id = job["id"].as_str().unwrap();
     assert_eq!(location, format!("/v1/jobs/{id}"));
     assert_eq!((&job["agent"], &job["timeout_ms"]), (&json!("quick"), &json!(300_000)));
+    let notification = json!({
+        "url": "https://example.org/x", "state": "waiting", "attempts": 0, "next_attempt_at": null, "detail": null,
+    });
+    assert_eq!(job["notification"], notification);
     let waited = server.post("/v1/wait", &json!({"ids": [id], "timeout": "40s"})).expect(200);
     assert_eq!(waited["timed_out"], false);
     assert_eq!(waited["jobs"][0]["result"], "the answer");
@@ -85,6 +89,9 @@ fn a_batch_has_an_answer_for_each_job_and_a_wrong_one_stores_nothing() {
     assert_eq!(server.get("/v1/jobs")["jobs"], json!([]));
     let typo = batch(json!([{"agent": "quick", "task": "go", "colour": 1}])).expect(400);
     assert!(typo["detail"].as_str().unwrap().contains("unknown field `colour`"), "{typo}");
+    let secret = json!({"agent": "quick", "task": "go", "notify": "https://a:b@example.org"});
+    let refused = batch(json!([secret])).expect(400);
+    assert!(refused["detail"].as_str().unwrap().contains("must not contain a user name"), "{refused}");
     let stored = batch(json!([job, job, job])).expect(200);
     assert_eq!(stored["jobs"].as_array().unwrap().len(), 3);
     let session = stored["session"].as_str().unwrap();

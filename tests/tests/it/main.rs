@@ -42,3 +42,4 @@ mod team;
 mod topologies;
 mod trust;
 mod waits;
+mod webhooks;

@@ -58,6 +58,8 @@ class DispatchRequest(TypedDict):
     """What the answer should look like"""
     key: NotRequired[str]
     """Idempotency key: the same request with the same key gives the same job"""
+    notify: NotRequired[str]
+    """The http or https URL that the end of the job is reported to; it is stored, so no secret in it"""
     priority: NotRequired[Literal['high', 'normal', 'low']]
     queue: NotRequired[str]
     """The queue"""
@@ -107,6 +109,8 @@ class JobRequest(TypedDict):
     """What the answer should look like"""
     key: NotRequired[str]
     """Idempotency key: the same request with the same key gives the same job"""
+    notify: NotRequired[str]
+    """The http or https URL that the end of the job is reported to; it is stored, so no secret in it"""
     priority: NotRequired[Literal['high', 'normal', 'low']]
     queue: NotRequired[str]
     """The queue"""
@@ -384,6 +388,19 @@ class BatchRequest(TypedDict):
     """The name of a team of this server"""
 
 
+class JobNotification(TypedDict):
+    attempts: int
+    """Attempts that were begun"""
+    detail: str | None
+    """What came of the last attempt"""
+    next_attempt_at: str | None
+    """When the next attempt is due; null where there is none"""
+    state: Literal['waiting', 'pending', 'delivered', 'failed', 'dropped']
+    """waiting: the job has not ended; pending: it is sent, or sent again; failed: the receiver wants none, the address is refused, or the attempts are used up; dropped: too many others were not delivered"""
+    url: str
+    """Where it is sent, without the query"""
+
+
 class JobPastAttempt(TypedDict):
     attempt: int
     detail: str | None
@@ -502,6 +519,8 @@ class Job(TypedDict):
     """The idempotency key that it was dispatched with"""
     model: str | None
     """The agent's models, each as provider/model, separated by commas; null for a program, and where the team is not stored any more"""
+    notification: NotRequired[JobNotification]
+    """How the report of its end to the URL of --notify stands; absent where none was asked for"""
     output_bytes: int
     """Bytes of stored output"""
     parent: str | None

@@ -26,6 +26,7 @@ use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 
 use self::address_filter::AddressFilter;
+pub(crate) use self::address_filter::NotPublic;
 use self::domains::Domains;
 use crate::environment::Environment;
 
@@ -153,6 +154,41 @@ impl HttpClient {
         }
         self.domains.check(url)?;
         self.filter.check(url).map_err(|refused| refused.to_string())
+    }
+}
+
+/// A client for requests of the program itself: each is one request, and a redirect is its answer.
+#[derive(Debug, Clone)]
+pub(crate) struct OneRequest {
+    client: Client,
+    filter: AddressFilter,
+}
+
+impl OneRequest {
+    /// A client that connects to public addresses only, unless this variable allows all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`HttpClient::new`].
+    pub(crate) fn new(
+        environment: &Environment,
+        setting: &'static str,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let filter = AddressFilter::of(environment, setting);
+        let builder = Client::builder().timeout(timeout).user_agent(USER_AGENT).redirect(Policy::none());
+        let client = filter.install(builder, &Arc::default()).build().map_err(|error| error.to_string())?;
+        Ok(Self { client, filter })
+    }
+
+    /// A request, if the address that its URL spells out is allowed. A name is checked when it is resolved.
+    ///
+    /// # Errors
+    ///
+    /// The address is not allowed.
+    pub(crate) fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, NotPublic> {
+        self.filter.check(&url)?;
+        Ok(self.client.request(method, url))
     }
 }
 

@@ -26,6 +26,7 @@ Each line of a --batch file is one JSON object:
   retries          how often to retry after a failure
   retry_delay      time before the first retry
   budget           the job's budget: tokens, or money such as \"$2.50\"
+  notify           the URL that the job's end is reported to
 What a line leaves out is taken from the options, then from the policy.
 An example of a line:
   {\"agent\": \"analyst\", \"task\": \"Read a.rs\", \"key\": \"a\", \"timeout\": \"10m\"}

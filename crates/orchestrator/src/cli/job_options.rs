@@ -8,6 +8,7 @@ use legwork_common::job::JobOptions;
 use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
 use legwork_common::money::SpendingLimit;
+use legwork_common::webhook::WebhookUrl;
 
 use super::values;
 
@@ -33,6 +34,10 @@ pub struct JobOptionArgs {
     /// with cause `budget`
     #[arg(long, value_name = "LIMIT")]
     pub budget: Option<SpendingLimit>,
+    /// Report the end of the job to this URL, signed, by a worker that has LEGWORK_WEBHOOK_SECRET [default: the policy's,
+    /// else nowhere]
+    #[arg(long, value_name = "URL")]
+    pub notify: Option<WebhookUrl>,
 }
 
 impl JobOptionArgs {
@@ -45,6 +50,7 @@ impl JobOptionArgs {
             retries: self.retries.unwrap_or(default.retries),
             retry_delay: self.retry_delay.unwrap_or(default.retry_delay),
             budget: self.budget.or(default.budget),
+            notify: self.notify.clone().or(default.notify),
             ..default
         }
     }

@@ -96,6 +96,7 @@ impl MeasuredWorker {
             until_idle: false,
             guard: Guard::default(),
             memory_limit: None,
+            webhooks: None,
         };
         let worker = Worker::new(settings, measurement.queue().clone(), runner, WorkerHealth::default())?;
         let drain = CancellationToken::new();

@@ -168,6 +168,7 @@ fn read(context: &Context, args: &ScheduleAddArgs) -> Result<Schedule, Failure> 
         retries: options.retries,
         retry_delay_ms: ms(options.retry_delay),
         budget: options.budget,
+        notify: options.notify,
         team_json: team_json.to_string(),
     })
 }
@@ -197,6 +198,7 @@ mod tests {
             retries: 0,
             retry_delay_ms: 5000,
             budget: None,
+            notify: None,
             team_json: String::new(),
         }
     }

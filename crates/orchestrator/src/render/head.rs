@@ -8,8 +8,11 @@ use legwork_common::duration;
 use legwork_common::job::Job;
 use legwork_common::job::PastAttempt;
 use legwork_common::lifecycle::State;
+use legwork_common::variables::WEBHOOK_SECRET;
 use legwork_common::waits_for::WaitsFor;
 use legwork_common::waits_for::counted;
+use legwork_common::webhook::Notification;
+use legwork_common::webhook::NotificationState;
 
 use super::colored;
 use super::first_line;
@@ -29,6 +32,9 @@ pub fn head(job: &Job, now: Timestamp, color: bool, width: Option<usize>) -> Str
     identity(&mut fields, job, color);
     limits(&mut fields, job);
     times(&mut fields, job, now);
+    if let Some(of_end) = &job.notification {
+        notification(&mut fields, of_end, now);
+    }
     let mut text = fields.0;
     if !job.past_attempts.is_empty() {
         text.push('\n');
@@ -102,6 +108,28 @@ fn identity(fields: &mut Fields, job: &Job, color: bool) {
     if let Some(key) = &job.key {
         fields.add("Key", &first_line(key, FIELD_CHARS));
     }
+}
+
+/// How the report of its end stands.
+fn notification(fields: &mut Fields, notification: &Notification, now: Timestamp) {
+    let Notification { url, state, attempts, next_attempt_at, detail } = notification;
+    let detail = detail.as_deref().map(|detail| format!("; {}", first_line(detail, FIELD_CHARS)));
+    let detail = detail.unwrap_or_default();
+    let after = counted(u64::from(*attempts), "attempt");
+    let stands = match (state, attempts, next_attempt_at) {
+        (NotificationState::Waiting, ..) => "after its end".to_owned(),
+        (NotificationState::Delivered, ..) => format!("delivered, {after}"),
+        (NotificationState::Failed, ..) => format!("not delivered, {after}{detail}"),
+        (NotificationState::Dropped, ..) => format!("dropped, {after}{detail}"),
+        (NotificationState::Pending, 0, _) => {
+            format!("not sent yet; it takes a worker with {WEBHOOK_SECRET}")
+        }
+        (NotificationState::Pending, _, Some(next)) if *next > now => {
+            format!("{after}, the next in {}{detail}", duration::age(since(now, *next)))
+        }
+        (NotificationState::Pending, ..) => format!("{after}, the next is due{detail}"),
+    };
+    fields.add("Notifies", &format!("{url} ({stands})"));
 }
 
 /// Where it runs, and within which limits.
@@ -301,6 +329,34 @@ mod tests {
         insta::assert_snapshot!(
             "asks_twice",
             head(&waiting(vec![asked(1), asked(2)]), now(), false, Some(100))
+        );
+    }
+
+    #[test]
+    fn how_the_report_of_its_end_stands_is_one_line() {
+        let text = |state, attempts, next, detail: &str| {
+            let notification = Notification {
+                url: "https://example.org/hooks".to_owned(),
+                state,
+                attempts,
+                next_attempt_at: next,
+                detail: Some(detail.to_owned()).filter(|detail| !detail.is_empty()),
+            };
+            let head = head(&Job { notification: Some(notification), ..job() }, now(), false, Some(80));
+            head.lines().last().unwrap().to_owned()
+        };
+        let (soon, past) = (Some(second(900)), Some(second(100)));
+        insta::assert_snapshot!(
+            [
+                text(NotificationState::Waiting, 0, None, ""),
+                text(NotificationState::Pending, 0, past, ""),
+                text(NotificationState::Pending, 2, soon, "answered 503"),
+                text(NotificationState::Pending, 2, past, "answered 503"),
+                text(NotificationState::Delivered, 1, None, "answered 204"),
+                text(NotificationState::Failed, 8, None, "answered 500"),
+                text(NotificationState::Dropped, 3, None, "too many notifications were not delivered"),
+            ]
+            .join("\n")
         );
     }
 

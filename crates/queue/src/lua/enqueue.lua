@@ -4,7 +4,8 @@
 -- the team, and the session's quota of unfinished jobs. Any of them refuses all jobs, before anything is written. Then
 -- which of the jobs are there already: those count against no quota, so a repeat is answered in a full session too.
 -- Writes, for each job: its facts and request, index and idempotency key, then stream, backlog or schedule; and the
--- counts of the session, the dispatcher and the team. Nothing is written yet for what changes in a job.
+-- counts of the session, the dispatcher and the team. Nothing is written yet for what changes in a job, unless its end is
+-- reported: then its hash says where.
 -- A repeat with the same ids finds the requests, one with the same idempotency keys finds the keys: both answer as the
 -- first time. An id whose request is empty is void (void.lua): its key may name another job by now.
 --
@@ -12,12 +13,13 @@
 -- ARGV: session, dispatcher ('' for the root), its run token, team digest, then for each job: id, id as 16 bytes, its
 --   options, request as JSON. Options are separated by spaces: queue, priority (a level from 0), delay in ms, timeout in
 --   ms (0 for none), retries, delay of the first retry in ms, idempotency key, hash of the request, id of the job that it
---   retries (these three `-` for none), 1 to retry that one even if it was retried before.
+--   retries (these three `-` for none), 1 to retry that one even if it was retried before, URL that its end is reported to
+--   (`-` for none).
 -- Replies: {'stored', {id | 'conflict:' .. id | 'void:' .. id | 'retried:' .. id, ...}}, or a refusal: {missing | closed |
 --   stale | deep | stopping | team | full, unfinished jobs of the session, its quota}.
 local sid, dispatcher, token, team = unpack(ARGV, 1, 4)
 local FIRST, STRIDE, MAX_DEPTH = 5, 4, 10
-local OPTIONS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local OPTIONS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 local session = session_of(sid)
 if not session.is_open then return { 'missing' } end
 if session.closed then return { 'closed' } end
@@ -59,13 +61,15 @@ end
 local options = {}
 local budget = redis.call('EXISTS', budget_key(sid))
 local function parse(text)
-  local queue, priority, delay, timeout, retries, retry_delay, key, request, retry_of, again = string.match(text, OPTIONS)
+  local queue, priority, delay, timeout, retries, retry_delay, key, request, retry_of, again, notify =
+    string.match(text, OPTIONS)
   local lane = session.lane or queue
   local is_delayed = delay ~= '0'
   local above = #ancestors > 0 and table.concat(ancestors, ',') or '-'
   local parsed = {
     queue = queue, lane = lane, priority = priority, delay = tonumber(delay), is_delayed = is_delayed,
     key = key ~= '-' and key, request = request, retry_of = retry_of ~= '-' and retry_of, again = again == '1',
+    notify = notify ~= '-' and notify,
     head = table.concat({ '2', sid, parent or '-', queue, lane, priority, now_text, '' }, ' '),
     middle = table.concat(
       { '', timeout, retries, retries == '0' and '-' or retry_delay, budget, is_delayed and 's' or 'q', '' }, ' '
@@ -140,6 +144,10 @@ for n = 0, count - 1 do
     index[#index + 1] = now_text
     index[#index + 1] = raw_id
     if job.key then redis.call('HSET', idempotency_key(job.key), 'job', id, 'request', job.request) end
+    if job.notify then
+      redis.call('HSET', job_key(id), 'state', job.is_delayed and 'scheduled' or 'queued', 'notify', job.notify)
+      if entry ~= '-' then redis.call('HSET', job_key(id), 'entry', entry) end
+    end
     seen[id] = true
     answers[n + 1] = id
   end

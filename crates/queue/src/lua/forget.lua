@@ -1,7 +1,7 @@
 -- Deletes what is left of ended jobs, after their output, turns and fences were deleted; or asks whether it may.
 --
--- Reads first, for each job: state, stop mark, and whether the dispatcher lives. A live dispatcher may not have read of
--- the end, so its job is spared unless an operator forces it; a job with a stop mark is kept, because the sweep goes
+-- Reads first, for each job: state, stop mark, whether the dispatcher lives and whether its end is still to be reported. A
+-- live dispatcher may not have read of the end, so its job is spared unless an operator forces it; a job with a stop mark is kept, because the sweep goes
 -- through it.
 -- Writes, for each job: moves its children up to the nearest record above, so that lists and stops still find them, one
 -- page in a call; with the last page deletes the record, its index entries and its key, and with its last job the
@@ -19,8 +19,9 @@ local function unindex(bytes, states)
   for _, state in ipairs(states) do redis.call('ZREM', index_key(state), bytes) end
 end
 
--- Whether the job's dispatcher lives.
-local function is_awaited(job)
+-- Whether the job's dispatcher lives, or its end is still to be reported.
+local function is_awaited(id, job)
+  if job.notify and redis.call('ZSCORE', NOTIFICATIONS, id) then return true end
   if not job.parent then return redis.call('ZSCORE', LEASE, owner_member(job.session)) end
   local above = redis.call('HGET', job_key(job.parent), 'state')
   return above and not is_terminal(above)
@@ -69,7 +70,7 @@ local function leave_session(sid)
 end
 
 local function forget(id)
-  local job = job_of(id, { 'state', 'dispatched' })
+  local job = job_of(id, { 'state', 'dispatched', 'notify' })
   local bytes = raw(id)
   if not job.state then
     unindex(bytes, { 'live', 'completed', 'failed', 'stopped' })
@@ -77,7 +78,7 @@ local function forget(id)
   end
   if not is_terminal(job.state) then return 'live' end
   if job.dispatched and any_stop() and redis.call('EXISTS', stop_key(id)) == 1 then return 'live' end
-  if (mode == 'ask' or mode == 'kept') and is_awaited(job) then return 'spared' end
+  if (mode == 'ask' or mode == 'kept') and is_awaited(id, job) then return 'spared' end
   if asks then return 'forgotten' end
 
   local home = heir(id, job)
@@ -85,6 +86,7 @@ local function forget(id)
   redis.call('DEL', job_key(id), spec_key(id), result_key(id), children_key(id), mailbox_key(id), questions_key(id))
   -- A process of a release without questions ended the job and left this.
   redis.call('ZREM', ASKING, id)
+  if job.notify then redis.call('ZREM', NOTIFICATIONS, id) end
   if job.idempotency_key then redis.call('DEL', idempotency_key(job.idempotency_key)) end
   redis.call('ZREM', children_key(home), id)
   unindex(bytes, { job.state })

@@ -6,6 +6,7 @@ use legwork_common::job::Priority;
 use legwork_common::job::parse_name;
 use legwork_common::money::SpendingLimit;
 use legwork_common::service::RunRequest;
+use legwork_common::webhook::WebhookUrl;
 use serde::Deserialize;
 
 use crate::operator::request::RequestError;
@@ -36,6 +37,8 @@ pub struct JobRequest {
     pub retry_delay: Option<String>,
     /// The budget: a number of tokens, or an amount such as `"$2.50"`.
     pub budget: Option<SpendingLimit>,
+    /// Where its end is reported: a URL.
+    pub notify: Option<WebhookUrl>,
 }
 
 impl JobRequest {
@@ -66,6 +69,7 @@ impl JobRequest {
                 retries: self.retries.unwrap_or(defaults.retries),
                 retry_delay: time(self.retry_delay)?.unwrap_or(defaults.retry_delay),
                 budget: self.budget.or(defaults.budget),
+                notify: self.notify.or(defaults.notify),
             }),
         })
     }
@@ -99,6 +103,7 @@ mod tests {
             r#"{"agent": "a", "task": "t", "delay": "soon"}"#,
             r#"{"agent": "a", "task": "t", "queue": "a b"}"#,
             r#"{"agent": "a", "task": "t", "colour": 1}"#,
+            r#"{"agent": "a", "task": "t", "notify": "https://user:word@example.org"}"#,
             r#"{"agent": "a"}"#,
         ] {
             assert!(resolved(json).is_err(), "{json}");

@@ -16,6 +16,7 @@ use legwork_common::job::Priority;
 use legwork_common::job::optional_rfc3339;
 use legwork_common::job::rfc3339;
 use legwork_common::money::SpendingLimit;
+use legwork_common::webhook::WebhookUrl;
 use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
@@ -82,6 +83,9 @@ pub struct Schedule {
     pub retry_delay_ms: u64,
     /// The budget of a job.
     pub budget: Option<SpendingLimit>,
+    /// Where the end of a job is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<WebhookUrl>,
     /// The team as its jobs store it.
     pub team_json: String,
 }
@@ -97,6 +101,7 @@ impl Schedule {
             retries: self.retries,
             retry_delay: Duration::from_millis(self.retry_delay_ms),
             budget: self.budget,
+            notify: self.notify.clone(),
         }
     }
 }

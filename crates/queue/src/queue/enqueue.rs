@@ -1,6 +1,7 @@
 //! Storing jobs in batches, on Redis.
 
 use legwork_common::id::JobId;
+use legwork_common::webhook::WebhookUrl;
 
 use crate::answer::Answer;
 use crate::error::QueueError;
@@ -117,7 +118,7 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
     call.push(id.uuid());
     call.push_bytes(id.as_bytes());
     call.push(format!(
-        "{} {} {} {} {} {} {} {} {} {}",
+        "{} {} {} {} {} {} {} {} {} {} {}",
         options.queue,
         options.priority.level(),
         options.delay.as_millis(),
@@ -128,6 +129,7 @@ fn push_job(call: &mut Call, job: &NewJob, id: JobId) -> Result<(), QueueError> 
         key.map_or("-", |key| key.request.as_str()),
         job.spec.retry_of.map_or_else(|| "-".to_owned(), |id| id.uuid().to_string()),
         u8::from(job.again),
+        job.spec.notify.as_ref().map_or("-", WebhookUrl::as_str),
     ));
     call.push(spec);
     Ok(())

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::job::JobOptions;
+use legwork_common::job::JobSpec;
 use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
-use legwork_common::money::SpendingLimit;
 
 use crate::error::QueueError;
 use crate::port::Original;
@@ -33,13 +33,13 @@ impl Queue {
         let (facts, request) = facts::split(&text)?;
         let spec = request::decode(request, &facts.team)?;
         let (status, session) = (state.unwrap_or(facts.first_state), facts.session);
-        let job_options = job_options(&facts, spec.budget)?;
+        let job_options = job_options(&facts, &spec)?;
         let team_json = self.team(session, &spec.team).await?;
         Ok(Some(Original { status, session, spec, job_options, team_json }))
     }
 }
 
-fn job_options(facts: &Facts, budget: Option<SpendingLimit>) -> Result<JobOptions, QueueError> {
+fn job_options(facts: &Facts, spec: &JobSpec) -> Result<JobOptions, QueueError> {
     Ok(JobOptions {
         queue: facts.queue.clone(),
         priority: read_priority(facts.priority)?,
@@ -47,7 +47,8 @@ fn job_options(facts: &Facts, budget: Option<SpendingLimit>) -> Result<JobOption
         timeout: facts.timeout,
         retries: facts.retries,
         retry_delay: facts.retry_delay,
-        budget,
+        budget: spec.budget,
+        notify: spec.notify.clone(),
     })
 }
 

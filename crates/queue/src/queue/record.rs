@@ -23,6 +23,7 @@ use crate::error::QueueError;
 use crate::queue::Queue;
 use crate::stored::facts;
 use crate::stored::facts::Facts;
+use crate::stored::notice;
 use crate::stored::past;
 use crate::stored::record::RunField;
 use crate::stored::record::UsageField;
@@ -32,7 +33,7 @@ use crate::stored::request;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "v",
     "state",
     "run",
@@ -49,6 +50,8 @@ const FIELDS: [&str; 16] = [
     "past",
     "live",
     "quarantine",
+    "notify",
+    "notice",
 ];
 /// The fields of a record that a [`Place`] needs.
 const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
@@ -324,6 +327,8 @@ impl Source<'_> {
             usage: usage.usage,
             ..Job::queued(id, facts.session)
         };
+        let url = fields.text("notify").parse().ok();
+        job.notification = url.map(|url| notice::decode(&url, fields.text("notice"), job.finished_at));
         if let Some(spec) = spec {
             (job.agent, job.task, job.key, job.retry_of) = (spec.agent, spec.task, spec.key, spec.retry_of);
             job.team = Some(spec.team);

@@ -4,6 +4,7 @@ use legwork_common::id::RequestId;
 use legwork_common::job::JobOptions;
 use legwork_common::service::CallIndex;
 use legwork_common::service::RunRequest;
+use legwork_common::webhook::WebhookUrl;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -54,7 +55,7 @@ fn call_digest(caller: &Caller, call: CallIndex) -> String {
 /// The hash of all that two requests under one key must have in common: all but the retry delay, which does not change
 /// what the job does.
 fn request_digest(caller: &Caller, request: &RunRequest, job_options: &JobOptions) -> String {
-    let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget } = job_options;
+    let JobOptions { queue, priority, delay, timeout, retries, retry_delay: _, budget, notify } = job_options;
     let budget = budget.map(|limit| limit.to_string());
     let (delay, retries) = (delay.as_millis().to_string(), retries.to_string());
     let timeout = timeout.map(|timeout| timeout.as_millis().to_string()).unwrap_or_default();
@@ -71,6 +72,7 @@ fn request_digest(caller: &Caller, request: &RunRequest, job_options: &JobOption
         &retries,
     ];
     parts.extend(budget.as_deref());
+    parts.extend(notify.as_ref().map(WebhookUrl::as_str));
     digest(&parts)
 }
 

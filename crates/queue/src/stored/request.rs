@@ -11,6 +11,7 @@ use legwork_common::stored::REQUEST;
 use legwork_common::stored::Unreadable;
 use legwork_common::team::SafetyMode;
 use legwork_common::trace::TraceParent;
+use legwork_common::webhook::WebhookUrl;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -39,6 +40,8 @@ struct Request<'a> {
     trace: Option<TraceParent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approvals: Option<Approvals>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notify: Option<Cow<'a, WebhookUrl>>,
 }
 
 /// The JSON of a spec, without its team.
@@ -48,23 +51,26 @@ struct Request<'a> {
 /// [`serde_json::Error`] where it has no JSON.
 pub(crate) fn encode(spec: &JobSpec) -> Result<String, serde_json::Error> {
     let borrowed = |text: &Option<String>| text.clone().map(Cow::Owned);
-    // A worker that knows no parking denies all, and runs whatever may be denied.
+    // A worker that knows no parking denies all, and runs whatever may be denied; one that knows no webhook reports nothing.
     let parks = spec.approvals.is_some_and(|approvals| approvals != Approvals::Deny);
     let costs = matches!(spec.budget, Some(SpendingLimit::Money(_)));
-    REQUEST.at_version(if parks || costs || spec.safety.is_some() { 2 } else { 1 }).to_json(&Request {
-        agent: Cow::Borrowed(&spec.agent),
-        task: Cow::Borrowed(&spec.task),
-        expected_output: borrowed(&spec.expected_output),
-        root_agent: borrowed(&spec.root_agent),
-        working_dir: borrowed(&spec.working_dir),
-        key: borrowed(&spec.key),
-        retry_of: spec.retry_of,
-        fresh: spec.fresh,
-        budget: spec.budget,
-        safety: spec.safety,
-        trace: spec.trace.clone(),
-        approvals: spec.approvals,
-    })
+    REQUEST
+        .at_version(if parks || costs || spec.safety.is_some() || spec.notify.is_some() { 2 } else { 1 })
+        .to_json(&Request {
+            agent: Cow::Borrowed(&spec.agent),
+            task: Cow::Borrowed(&spec.task),
+            expected_output: borrowed(&spec.expected_output),
+            root_agent: borrowed(&spec.root_agent),
+            working_dir: borrowed(&spec.working_dir),
+            key: borrowed(&spec.key),
+            retry_of: spec.retry_of,
+            fresh: spec.fresh,
+            budget: spec.budget,
+            safety: spec.safety,
+            trace: spec.trace.clone(),
+            approvals: spec.approvals,
+            notify: spec.notify.as_ref().map(Cow::Borrowed),
+        })
 }
 
 /// The spec of a request, with the team of its facts.
@@ -89,6 +95,7 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         safety: request.safety,
         trace: request.trace,
         approvals: request.approvals,
+        notify: request.notify.map(Cow::into_owned),
     })
 }
 
@@ -158,6 +165,7 @@ mod tests {
                 safety: flags[1].then_some(SafetyMode::Balanced),
                 trace: None,
                 approvals: flags[2].then_some(if flags[3] { Approvals::Park } else { Approvals::Deny }),
+                notify: flags[0].then(|| "https://example.org/x?a=b".parse().unwrap()),
             };
             let text = encode(&spec).unwrap();
             prop_assert!(!text.contains("team"));

@@ -11,6 +11,7 @@ mod lists;
 mod mailbox;
 mod measurements;
 mod model;
+mod notifications;
 mod operator;
 mod pages;
 mod permits;

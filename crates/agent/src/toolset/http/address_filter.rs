@@ -33,7 +33,7 @@ pub(in crate::toolset) struct AddressFilter {
 /// An address that the filter refuses. Its text is the same for addresses, names and redirects.
 #[derive(Debug, Error)]
 #[error("{host} is not a public address (the operator may allow it with {setting})")]
-pub(in crate::toolset) struct NotPublic {
+pub(crate) struct NotPublic {
     host: String,
     setting: &'static str,
 }

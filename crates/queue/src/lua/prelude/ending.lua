@@ -32,9 +32,26 @@ deferred[#deferred + 1] = function()
   for sid, id in pairs(ended_in) do redis.call('PUBLISH', session_channel(sid), id) end
 end
 
+-- Jobs whose end is reported, with all ends of the step: the report is stored in the step that ends the job. A shard keeps
+-- so many that are not delivered; beyond that those are dropped that are due last, which have failed most often.
+local MAX_NOTIFICATIONS = 10000
+local to_notify = {}
+deferred[#deferred + 1] = function()
+  if #to_notify == 0 then return end
+  call_in_chunks('ZADD', NOTIFICATIONS, to_notify)
+  local excess = redis.call('ZCARD', NOTIFICATIONS) - MAX_NOTIFICATIONS
+  if excess <= 0 then return end
+  for _, id in ipairs(redis.call('ZREVRANGE', NOTIFICATIONS, 0, excess - 1)) do
+    local notice = redis.call('HGET', job_key(id), 'notice') or ''
+    local attempts = string.match(notice, '^%S+ (%d+)') or '0'
+    redis.call('ZREM', NOTIFICATIONS, id)
+    redis.call('HSET', job_key(id), 'notice', 'dropped ' .. attempts .. ' 0 too many notifications were not delivered')
+  end
+end
+
 -- The fields that end_job needs.
 local ENDING = {
-  'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures', 'asks', 'quarantine',
+  'state', 'entry', 'token', 'dispatched', 'mail', 'lacks', 'failures', 'asks', 'quarantine', 'notify',
 }
 
 -- Whether a job's dispatcher lives, so that it gets mail of the job's end. Lowers the counts of live jobs.
@@ -56,7 +73,7 @@ end
 
 local NOTHING = {}
 
--- Ends a job: terminal state, result, lease, admission, mail, indexes, notice. `job` has the fields of ENDING. `ending`
+-- Ends a job: terminal state, result, lease, admission, mail, indexes, notification, notice. `job` has the fields of ENDING. `ending`
 -- has state, cause, text, fields (a flat list for HSET), root (of the stop mark that covers the job), and raw (its id,
 -- where the caller has it). Returns whether the job failed with a tree below it, which was marked and must be swept.
 local function end_job(id, job, ending)
@@ -90,6 +107,10 @@ local function end_job(id, job, ending)
   ids[#ids + 1] = bytes
   ended.by_state[ending.state] = ids
   ended_in[job.session] = id
+  if job.notify then
+    local at = #to_notify
+    to_notify[at + 1], to_notify[at + 2] = now_text, id
+  end
 
   if job.dispatched or job.mail then redis.call('DEL', mailbox_key(id)) end
   if job.lacks then redis.call('DEL', lacks_key(id)) end
