@@ -42,7 +42,7 @@ fn commands_that_only_read_are_safe() {
 }
 
 #[test]
-fn an_option_that_does_more_is_found_however_it_is_written() {
+fn an_option_that_runs_a_program_is_found_however_it_is_written() {
     assert_all(
         Label::Unknown,
         &[
@@ -71,6 +71,15 @@ fn an_option_that_does_more_is_found_however_it_is_written() {
             "rg -g -- --pre=./run",
             "rg -e --pre=./run x",
             "rg --colors=x --pre=./run x",
+        ],
+    );
+}
+
+#[test]
+fn an_option_that_writes_or_sets_is_found_however_it_is_written() {
+    assert_all(
+        Label::Unknown,
+        &[
             "git diff --output=x",
             "git diff --out=x",
             "git diff --outp x",
@@ -109,7 +118,15 @@ fn an_option_that_does_more_is_found_however_it_is_written() {
             "printf -v 'a[$(id)]' x",
             "printf %d 'a[$(id)]'",
             "printf %d 'a[`id`]'",
-            // Names of files may be options.
+        ],
+    );
+}
+
+#[test]
+fn names_of_files_may_be_options_and_a_program_has_one_name() {
+    assert_all(
+        Label::Unknown,
+        &[
             "rg *",
             "rg x ?*",
             "rg x -*",
