@@ -261,8 +261,9 @@ impl RunState<'_> {
         if times < self.current.agent.limits.consecutive_tool_calls() {
             return Ok(());
         }
+        // The first words are docker-agent's.
         let message = format!(
-            "the model made {times} identical calls of {tool} in a row and makes no progress (max_consecutive_tool_calls)"
+            "Agent terminated: detected {times} consecutive identical calls to {tool}. The model makes no progress (max_consecutive_tool_calls)."
         );
         Err(Halt::Failed { cause: Cause::AgentError, message })
     }
@@ -271,9 +272,15 @@ impl RunState<'_> {
     fn exhausted(&mut self, turns: u32) -> Halt {
         self.active_agent.complete_handoff();
         let used = turns.saturating_sub(self.active_agent.uncounted_turns());
-        let by_default = self.current.agent.max_iterations.is_none();
-        let key = if by_default { "max_iterations, which its file does not set" } else { "max_iterations" };
-        let message = format!("the agent used up its {used} iterations ({key})");
+        let message = match self.current.agent.max_iterations {
+            // docker-agent's words.
+            Some(limit) => {
+                format!("Execution stopped after reaching the configured max_iterations limit ({limit}).")
+            }
+            None => format!(
+                "the agent used up its {used} iterations (max_iterations, which its file does not set)"
+            ),
+        };
         Halt::Failed { cause: Cause::MaxIterations, message }
     }
 }
