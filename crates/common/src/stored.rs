@@ -32,7 +32,10 @@ pub struct StoredForm {
 }
 
 /// The facts of a job, which its dispatch decided. They always state their version.
-pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 2 };
+///
+/// Version 3: its session has a limit in money. A worker that reads version 2 would run the job beyond it, so it lacks such
+/// a job. All others are written as version 2.
+pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 3 };
 /// The fields of a job's record, which change: state, attempt, cause, usage.
 pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
 /// What was dispatched, as JSON.

@@ -260,13 +260,16 @@ impl Service {
     ///
     /// [`ServiceError`] when Redis cannot be reached.
     pub async fn until_decided(&self, question: WaitingQuestion) -> Result<(), ServiceError> {
-        let expires = Instant::now() + question.expires_in;
+        // `None` for a time beyond the clock's range, which never comes.
+        let expires = Instant::now().checked_add(question.expires_in);
         let channel = self.queue().keys().session_channel(self.caller.session);
         let mut listener = self.observer.hints().listen(channel).await;
-        while Instant::now() < expires && self.queue().decided(question.id, question.number).await?.is_none()
+        while expires.is_none_or(|expires| Instant::now() < expires)
+            && self.queue().decided(question.id, question.number).await?.is_none()
         {
             // A hint or the timeout: the answer is read again either way.
-            let until = expires.min(Instant::now() + POLL_INTERVAL);
+            let poll = Instant::now() + POLL_INTERVAL;
+            let until = expires.map_or(poll, |expires| expires.min(poll));
             let _hint = tokio::time::timeout_at(until, listener.next()).await;
         }
         Ok(())
@@ -376,7 +379,7 @@ impl BackgroundAgents for Service {
             self.queue().below(&known, self.caller.session, self.caller.dispatcher()).await?.into_iter();
         let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
         let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
-        let deadline = request.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.observer.wait(&ids, request.mode, request.detail, deadline).await
     }
 

@@ -6,7 +6,7 @@
 //! ClaimAnswered with jobs       Launch each, then Claim again once a slot is free
 //! ClaimAnswered without jobs    AwaitWork while a slot is free
 //! Woken                         Claim; ReturnWake where no slot is free
-//! ClaimAnswered, to be clear    Rest while a slot is free, then Claim
+//! ClaimAnswered, to be clear    ReturnWake where the claim followed a wake token; Rest while a slot is free, then Claim
 //! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
 //! SlotRequested                 GrantSlot now, or once a slot is free
 //! DrainRequested                StopClaiming; Exit once no attempt is active and every claim is answered
@@ -134,6 +134,8 @@ pub struct Supervisor {
     /// The attempt in quarantine that runs alone.
     alone: Option<Lease>,
     order: ClaimerOrder,
+    /// Whether the claimer has a wake token that no claim has answered yet.
+    has_token: bool,
     /// Whether an earlier claim may have taken jobs that were not reported. No process runs them until it is asked
     /// again.
     unanswered: bool,
@@ -150,6 +152,7 @@ impl Supervisor {
             slot_requests: VecDeque::new(),
             alone: None,
             order: ClaimerOrder::None,
+            has_token: false,
             unanswered: false,
             phase: Phase::Serving,
             until_idle,
@@ -206,13 +209,20 @@ impl Supervisor {
                 self.unanswered = unanswered;
                 found_nothing = jobs.is_empty();
                 must_rest = clears && found_nothing;
+                let had_token = std::mem::take(&mut self.has_token);
+                if must_rest && had_token {
+                    // The job that it announces is one that another worker may take.
+                    actions.push(Action::ReturnWake);
+                }
                 self.launch(jobs, &alone, &mut actions);
             }
             WorkerEvent::Woken { has_token } => {
                 self.order = ClaimerOrder::None;
-                if has_token && (self.is_draining() || self.free_slots() == 0) {
+                let is_useless = self.is_draining() || self.free_slots() == 0;
+                if has_token && is_useless {
                     actions.push(Action::ReturnWake);
                 }
+                self.has_token = has_token && !is_useless;
             }
             WorkerEvent::AttemptEnded(lease) => {
                 self.active.remove(&lease);
@@ -501,6 +511,32 @@ mod tests {
         assert_eq!(worker.handle(quarantined(jobs[1])), [Action::Launch(jobs[1])]);
         assert_eq!(worker.handle(WorkerEvent::DrainRequested), [Action::StopClaiming]);
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[1])), [Action::Exit]);
+    }
+
+    #[test]
+    fn a_worker_that_is_to_be_clear_returns_the_wake_token_that_it_came_with() {
+        let mut worker = Supervisor::new(2, false);
+        let clear = |unanswered| WorkerEvent::ClaimAnswered {
+            jobs: Vec::new(),
+            alone: Vec::new(),
+            clears: true,
+            unanswered,
+        };
+        let jobs = attempts(1);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs));
+        worker.handle(answered(&[]));
+        assert_eq!(worker.handle(woken()), [claim(1)]);
+        assert_eq!(worker.handle(clear(false)), [Action::ReturnWake, Action::Rest]);
+        // Once: the next claim came with none, and one that brings jobs has used its own.
+        assert_eq!(worker.handle(WorkerEvent::Woken { has_token: false }), [claim(1)]);
+        assert_eq!(worker.handle(clear(false)), [Action::Rest]);
+        worker.handle(WorkerEvent::AttemptEnded(jobs[0]));
+        worker.handle(WorkerEvent::Woken { has_token: false });
+        worker.handle(answered(&[]));
+        assert_eq!(worker.handle(woken()), [idle_claim(2)]);
+        worker.handle(answered(&jobs));
+        assert_eq!(worker.handle(clear(false)), [Action::Rest]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ used, wanted = tonumber(used), tonumber(wanted)
 local is_root = dispatcher == ''
 local key = budget_key(sid)
 local stored = redis.call('HGETALL', key)
-if #stored == 0 or redis.call('HEXISTS', key, 'limit') == 0 then return { 'unlimited' } end
+if #stored == 0 then return { 'unlimited' } end
 local owner = redis.call('HGET', session_key(sid), 'owner')
 if not is_root and not holds(dispatcher, token) then return { 'stale' } end
 

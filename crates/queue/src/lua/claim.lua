@@ -33,7 +33,7 @@ local function answer(id, job, attempt, text)
   }, ' ')
 end
 
-local last = read(worker_key(worker), { 'claim', 'claimed', 'token' })
+local last = read(worker_key(worker), { 'claim', 'claimed', 'token', 'quarantine_from' })
 local latest = tonumber(last.claim or '0')
 if number < latest then return {} end
 if number == latest then
@@ -160,17 +160,19 @@ local function take(ready, first)
   if #entries == wanted then return '(' .. entries[#entries][1] end
 end
 
--- Jobs in quarantine that a claim looks at. Those behind them wait until others have taken these.
+-- Jobs in quarantine that a claim looks at. Where this worker may run none of them, its next claim looks at those behind
+-- them, and after the last at the first again.
 local QUARANTINED = 100
 local KEEPING = { 'keepers', 'keepers_until' }
 
--- The job in quarantine that waits longest of those which this worker may run, with its record and since when it waits.
--- Drops jobs that have left it: a process of an earlier release does not.
+-- The job in quarantine that waits longest of those which this claim looks at and this worker may run, with its record and
+-- since when it waits. Drops jobs that have left it: a process of an earlier release does not.
 local function quarantined()
   if redis.call('EXISTS', QUARANTINE) == 0 then return nil end
   local lanes = {}
   for at = FIRST_LANE, #ARGV do lanes[ARGV[at]] = true end
-  local waiting = redis.call('ZRANGE', QUARANTINE, 0, QUARANTINED - 1, 'WITHSCORES')
+  local from = tonumber(last.quarantine_from) or 0
+  local waiting = redis.call('ZRANGE', QUARANTINE, from, from + QUARANTINED - 1, 'WITHSCORES')
   for at = 1, #waiting, 2 do
     local id = waiting[at]
     local job = job_of(id, FIELDS)
@@ -179,6 +181,10 @@ local function quarantined()
     elseif lanes[job.lane] and not paused[job.queue] and not excluded(id, job) and not stop_root(id, job.session) then
       return id, job, tonumber(waiting[at + 1])
     end
+  end
+  local is_end = #waiting < 2 * QUARANTINED
+  if from > 0 or not is_end then
+    redis.call('HSET', worker_key(worker), 'quarantine_from', is_end and 0 or from + QUARANTINED)
   end
 end
 

@@ -59,7 +59,9 @@ end
 
 -- The options of a job, and the facts around its sequence and its entry, by their text: mostly all jobs have the same.
 local options = {}
-local budget = redis.call('EXISTS', budget_key(sid))
+-- A release that reads facts up to version 2 would run the jobs of a session beyond its limit in money, so it lacks them.
+local version = session.max_cost and '3' or '2'
+local budget = session.max_cost and 1 or redis.call('EXISTS', budget_key(sid))
 local function parse(text)
   local queue, priority, delay, timeout, retries, retry_delay, key, request, retry_of, again, notify =
     string.match(text, OPTIONS)
@@ -70,7 +72,7 @@ local function parse(text)
     queue = queue, lane = lane, priority = priority, delay = tonumber(delay), is_delayed = is_delayed,
     key = key ~= '-' and key, request = request, retry_of = retry_of ~= '-' and retry_of, again = again == '1',
     notify = notify ~= '-' and notify,
-    head = table.concat({ '2', sid, parent or '-', queue, lane, priority, now_text, '' }, ' '),
+    head = table.concat({ version, sid, parent or '-', queue, lane, priority, now_text, '' }, ' '),
     middle = table.concat(
       { '', timeout, retries, retries == '0' and '-' or retry_delay, budget, is_delayed and 's' or 'q', '' }, ' '
     ),

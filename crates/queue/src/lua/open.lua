@@ -1,7 +1,7 @@
 -- Opens a session, or takes over its ownership from an owner whose lease is gone.
 --
 -- Reads first: whether the session is closed or has another live owner. Neither is changed.
--- Writes: the session's record and its budget where it is new, and the owner's lease.
+-- Writes: the session's record, with its limit in money, and its budget in tokens where it is new, and the owner's lease.
 -- A repeat finds the session and renews only the owner's lease.
 --
 -- KEYS: tag, session.
@@ -21,7 +21,8 @@ if not session.cap then
   )
   if lane ~= '' then redis.call('HSET', session_key(sid), 'lane', lane) end
   if budget ~= '' then redis.call('HSET', budget_key(sid), 'limit', budget, 'spent', 0) end
-  if max_cost ~= '' then redis.call('HSET', budget_key(sid), 'max_cost', max_cost) end
+  -- Not with the budget in tokens: an earlier release takes one without a limit for spent.
+  if max_cost ~= '' then redis.call('HSET', session_key(sid), 'max_cost', max_cost) end
   -- Without an owner it expires unless a job is stored in time.
   if owner == '' then expire_session(sid) end
 end

@@ -2,8 +2,8 @@
 --
 -- Reads first: state and attempt. Another reaper may have been faster, and the job may have been claimed again.
 -- Writes, for each job: `stopped` where its tree is being stopped; `failed`, cause `worker_lost`, after too many
--- crashes in a row, with the last of which it was alone, or after twice as many; else `queued` for the next attempt, in quarantine where that may
--- be its last. A finished turn since the last crash starts the count anew, and a job that waited when its worker died
+-- crashes in a row, with the last of which it was alone, or after twice as many; else `queued` for the next attempt, in
+-- quarantine where that may be its last. A finished turn since the last crash starts the count anew, and a job that waited when its worker died
 -- counts no crash: it was not what the worker died of.
 -- A repeat finds the job gone from `reaping`.
 --
@@ -25,7 +25,9 @@ local function decide(id, attempt, output_bytes, finished_turns)
     return 'stopped'
   end
   local crashes = tonumber(tries.crashes or '0')
-  local was_alone = job.quarantine
+  -- With an entry it came from its lane's stream: a process of a release without quarantine put it there, or ran it from
+  -- there, beside others.
+  local was_alone = job.quarantine and not job.entry
   if tonumber(finished_turns) > tonumber(tries.crash_turns or '0') then crashes, was_alone = 0, false end
   local is_charged = tries.state_before ~= 'waiting'
   if is_charged then crashes = crashes + 1 end

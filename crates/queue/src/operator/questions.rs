@@ -152,15 +152,12 @@ impl Operator {
     /// [`QueueError`] when Redis cannot be reached.
     pub async fn open_questions(&self, session: Option<SessionId>) -> Result<Vec<OpenQuestion>, QueueError> {
         let ids = self.queue().asking(MAX_ASKING).await?.ids;
-        let jobs = self.queue().jobs(&ids).await?;
-        let questions = self.queue().questions(&ids).await?;
+        let jobs = self.queue().outlines_in(&ids, session).await?;
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        let questions = self.queue().open_questions(&ids).await?;
         let mut open: Vec<OpenQuestion> = Vec::new();
         for (job, asked) in jobs.into_iter().zip(questions) {
-            let Some(job) = job.filter(|job| session.is_none_or(|session| job.session == session)) else {
-                continue;
-            };
-            let asked = asked.into_iter().filter(|asked| asked.answer.is_none());
-            open.extend(asked.map(|asked| OpenQuestion {
+            open.extend(asked.into_iter().map(|asked| OpenQuestion {
                 id: job.id,
                 session: job.session,
                 agent: job.agent.clone(),
@@ -223,18 +220,21 @@ impl Operator {
         if status.is_terminal() {
             return Err(AnswerError::NotAsking { id, status });
         }
-        let all = self.queue().questions(&[id]).await?.pop().unwrap_or_default();
         if let Some(number) = number {
-            let named = all.into_iter().find(|asked| asked.number == number);
+            let named = self.queue().question(id, Some(number)).await?;
             return named.ok_or(AnswerError::Unasked { id, number });
         }
-        let (mut open, answered): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|asked| asked.answer.is_none());
-        match (open.len(), answered.last()) {
-            (0, None) => Err(AnswerError::NotAsking { id, status }),
-            (0, Some(last)) => Ok(last.clone()),
-            (1, _) => open.pop().ok_or(AnswerError::NotAsking { id, status }),
-            (_, _) => Err(AnswerError::Several { id, open }),
+        let mut open = self.queue().open_questions(&[id]).await?.pop().unwrap_or_default();
+        match (open.len(), open.pop()) {
+            (1, Some(only)) => Ok(only),
+            (_, Some(last)) => {
+                open.push(last);
+                Err(AnswerError::Several { id, open })
+            }
+            (_, None) => {
+                let last = self.queue().question(id, None).await?;
+                last.ok_or(AnswerError::NotAsking { id, status })
+            }
         }
     }
 }

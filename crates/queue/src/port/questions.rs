@@ -77,8 +77,13 @@ pub trait Questions: Debug + Send + Sync {
     /// Records an answer. The first one counts; a repeat finds it.
     async fn answer(&self, id: JobId, number: u32, answer: &Answer) -> Result<AnswerOutcome, QueueError>;
 
-    /// The questions of jobs, by number; of each job as many as it asked. Those that this release cannot read are left out.
-    async fn questions(&self, ids: &[JobId]) -> Result<Vec<Vec<AskedQuestion>>, QueueError>;
+    /// The questions of jobs that have no answer, by number; of each job those of its current turn, so however many it asked
+    /// before, that is a short read, and at most 100. Those that this release cannot read are left out.
+    async fn open_questions(&self, ids: &[JobId]) -> Result<Vec<Vec<AskedQuestion>>, QueueError>;
+
+    /// A question of a job, with its answer where there is one: the one with this number, or the last. `None` where the job
+    /// asked none such, or this release cannot read it.
+    async fn question(&self, id: JobId, number: Option<u32>) -> Result<Option<AskedQuestion>, QueueError>;
 
     /// The jobs with a question that has no answer, at most `most` of each shard, those that have waited longest first.
     async fn asking(&self, most: usize) -> Result<Asking, QueueError>;

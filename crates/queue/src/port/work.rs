@@ -47,7 +47,7 @@ pub struct Claim {
     pub worker: WorkerId,
     /// Ascends with each claim of the worker in the shard, from 1 to 2^53. A repeat has the number of its first call.
     pub number: u64,
-    /// How many jobs at most, up to 1000. With 0 it takes none, and answers what an earlier call with its number took:
+    /// How many jobs at most; of more than 1000 it takes 1000. With 0 it takes none, and answers what an earlier call with its number took:
     /// that call takes nothing if it arrives later.
     pub slots: u32,
     /// Whether the worker holds nothing, apart from parked jobs: only then it gets a job in quarantine, and that alone.
@@ -110,7 +110,7 @@ pub struct Claimed {
     pub failures: u32,
     /// The delay before the first retry.
     pub retry_delay: Duration,
-    /// Whether its session has a token budget. That is fixed when a session is opened.
+    /// Whether its session has a budget, in tokens or money. That is fixed when a session is opened.
     pub has_session_budget: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,

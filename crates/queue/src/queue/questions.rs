@@ -1,6 +1,6 @@
 //! Questions of jobs to people, on Redis.
 
-use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,6 +26,11 @@ use crate::step::Call;
 
 /// What these reads are called in messages.
 const ASKED: &str = "read questions";
+/// Open questions of one job that are read: a reply of a model has a few calls, each of which asks at most twice.
+const MAX_OPEN: u32 = 100;
+
+/// Numbers of questions of one job.
+pub(super) type Numbers = RangeInclusive<u32>;
 
 #[async_trait]
 impl Questions for Queue {
@@ -87,15 +92,28 @@ impl Questions for Queue {
         }
     }
 
-    async fn questions(&self, ids: &[JobId]) -> Result<Vec<Vec<AskedQuestion>>, QueueError> {
-        let mut pipeline = redis::pipe();
-        for id in ids {
-            self.push_questions(&mut pipeline, *id);
-        }
+    async fn open_questions(&self, ids: &[JobId]) -> Result<Vec<Vec<AskedQuestion>>, QueueError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.link.ask_all(ASKED, &pipeline).await?.map(read_questions).collect()
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            self.push_numbers(&mut pipeline, *id);
+        }
+        let numbers: Vec<Numbers> =
+            self.link.ask_all(ASKED, &pipeline).await?.map(read_numbers).collect::<Result<_, _>>()?;
+        self.open_among(&ids.iter().copied().zip(numbers).collect::<Vec<_>>()).await
+    }
+
+    async fn question(&self, id: JobId, number: Option<u32>) -> Result<Option<AskedQuestion>, QueueError> {
+        let number = match number {
+            Some(number) => number,
+            None => self.asked(id).await?,
+        };
+        let mut pipeline = redis::pipe();
+        self.push_questions(&mut pipeline, id, number..=number);
+        let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+        Ok(read_questions(number..=number, answers.item()?)?.pop())
     }
 
     async fn asking(&self, most: usize) -> Result<Asking, QueueError> {
@@ -123,9 +141,46 @@ impl Questions for Queue {
 }
 
 impl Queue {
-    /// Adds the read of one job's questions.
-    pub(super) fn push_questions(&self, pipeline: &mut Pipeline, id: JobId) {
-        pipeline.cmd("HGETALL").arg(self.keys.questions(id));
+    /// Adds the read of the numbers among which the open questions of a job are.
+    pub(super) fn push_numbers(&self, pipeline: &mut Pipeline, id: JobId) {
+        pipeline.cmd("HMGET").arg(self.keys.questions(id)).arg(&["first_open", "asked"]);
+    }
+
+    /// The open questions of each job among those with these numbers: one round trip, or none without numbers.
+    pub(super) async fn open_among(
+        &self,
+        jobs: &[(JobId, Numbers)],
+    ) -> Result<Vec<Vec<AskedQuestion>>, QueueError> {
+        let mut all = vec![Vec::new(); jobs.len()];
+        let mut pipeline = redis::pipe();
+        for (id, numbers) in jobs.iter().filter(|(_, numbers)| !numbers.is_empty()) {
+            self.push_questions(&mut pipeline, *id, numbers.clone());
+        }
+        if pipeline.is_empty() {
+            return Ok(all);
+        }
+        let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+        let asking = jobs.iter().zip(&mut all).filter(|((_, numbers), _)| !numbers.is_empty());
+        for ((_, numbers), open) in asking {
+            *open = read_questions(numbers.clone(), answers.item()?)?;
+            open.retain(|asked| asked.answer.is_none());
+        }
+        Ok(all)
+    }
+
+    /// How many questions a job has asked, so the number of the last.
+    async fn asked(&self, id: JobId) -> Result<u32, QueueError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.questions(id)).arg("asked");
+        Ok(self.link.ask(ASKED, &command).await?.parse_optional()?.unwrap_or(0))
+    }
+
+    /// Adds the read of questions of one job and of their answers.
+    fn push_questions(&self, pipeline: &mut Pipeline, id: JobId, numbers: Numbers) {
+        let command = pipeline.cmd("HMGET").arg(self.keys.questions(id));
+        for number in numbers {
+            command.arg(format!("question:{number}")).arg(format!("answer:{number}"));
+        }
     }
 }
 
@@ -136,26 +191,30 @@ fn encoded<T: serde::Serialize>(value: &T) -> Result<String, QueueError> {
     QUESTION.to_json(value).map_err(unexpected)
 }
 
+/// Reads the answer to [`Queue::push_numbers`]. Questions are asked by calls of one reply, so those that are open are among
+/// the last.
+pub(super) fn read_numbers(reply: Reply) -> Result<Numbers, QueueError> {
+    let mut fields = reply.items()?;
+    let first: u32 = fields.item()?.parse_optional()?.unwrap_or(1);
+    let asked: u32 = fields.item()?.parse_optional()?.unwrap_or(0);
+    Ok(first.max(asked.saturating_sub(MAX_OPEN - 1))..=asked)
+}
+
 /// Reads the answer to [`Queue::push_questions`].
-pub(super) fn read_questions(reply: Reply) -> Result<Vec<AskedQuestion>, QueueError> {
-    let mut asked: BTreeMap<u32, AskedQuestion> = BTreeMap::new();
-    let mut answers: BTreeMap<u32, Answer> = BTreeMap::new();
-    for (field, value) in reply.pairs()? {
-        let text = value.text()?;
-        match field.split_once(':').map(|(kind, number)| (kind, number.parse::<u32>())) {
-            Some(("question", Ok(number))) => {
-                asked.extend(question(number, &text).map(|question| (number, question)));
-            }
-            Some(("answer", Ok(number))) => {
-                answers.extend(QUESTION.from_json(&text).ok().map(|answer| (number, answer)));
-            }
-            _ => {}
-        }
+fn read_questions(numbers: Numbers, reply: Reply) -> Result<Vec<AskedQuestion>, QueueError> {
+    let mut fields = reply.items()?;
+    let mut all = Vec::new();
+    for number in numbers {
+        let (asked, answer) = (fields.item()?.text()?, fields.item()?.optional_text()?);
+        // An answer that cannot be read is one all the same, but what it says is not known.
+        let answer = match answer.map(|text| QUESTION.from_json(&text)) {
+            Some(Ok(answer)) => Some(answer),
+            Some(Err(_)) => continue,
+            None => None,
+        };
+        all.extend(question(number, &asked).map(|question| AskedQuestion { answer, ..question }));
     }
-    Ok(asked
-        .into_iter()
-        .map(|(number, question)| AskedQuestion { answer: answers.remove(&number), ..question })
-        .collect())
+    Ok(all)
 }
 
 /// A stored question: when it was asked, when it expires, and its JSON.

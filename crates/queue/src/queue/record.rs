@@ -159,7 +159,20 @@ pub(super) fn push_reads(pipeline: &mut Pipeline, queue: &Queue, id: JobId, dept
     pipeline.cmd("STRLEN").arg(queue.keys().output(id));
     if depth == Depth::Whole {
         pipeline.cmd("GET").arg(queue.keys().result(id));
+        push_state(pipeline, queue, id);
     }
+}
+
+/// Adds a read of a job's state, after that of its result: see [`is_of`].
+pub(super) fn push_state(pipeline: &mut Pipeline, queue: &Queue, id: JobId) {
+    pipeline.cmd("HGET").arg(queue.keys().job(id)).arg("state");
+}
+
+/// Whether what was read of a job's result belongs to its record, which had an end or none. `later` is the answer to
+/// [`push_state`]: where a live job ended in between, its result is not the error of an earlier attempt.
+pub(super) fn is_of(has_ended: bool, later: Answer) -> Result<bool, QueueError> {
+    let later: Option<State> = later.optional_text()?.and_then(|state| state.parse().ok());
+    Ok(has_ended || !later.is_some_and(State::is_terminal))
 }
 
 /// The values of one record by field name. Missing fields are absent.
@@ -253,8 +266,14 @@ pub(super) fn read(
     depth: Depth,
 ) -> Result<Option<Record>, QueueError> {
     let (record, spec, output_length) = (answers.item()?, answers.item()?, answers.item()?);
-    let result = if depth == Depth::Whole { answers.item()?.optional_text()? } else { None };
     let fields = Fields::of(&FIELDS, record)?;
+    let mut result = None;
+    if depth == Depth::Whole {
+        let text = answers.item()?.optional_text()?;
+        let has_ended = !fields.text("finished").is_empty();
+        let is_of = is_of(has_ended, answers.item()?)?;
+        result = text.filter(|_| is_of);
+    }
     // The job may be forgotten between two of these reads.
     let Some(stored) = spec.bytes()?.filter(|stored| !stored.is_empty()) else { return Ok(None) };
     let is_cut = depth == Depth::Outline && stored.len() >= OUTLINE_BYTES;

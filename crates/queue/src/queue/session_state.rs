@@ -84,7 +84,7 @@ impl SessionStateStore for Queue {
 
     async fn cost_limit(&self, session: SessionId) -> Result<Option<Money>, QueueError> {
         let mut command = redis::cmd("HGET");
-        command.arg(self.keys.budget(session)).arg("max_cost");
+        command.arg(self.keys.session(session)).arg("max_cost");
         let stored: Option<u64> = self.link.ask("cost limit", &command).await?.parse_optional()?;
         Ok(stored.map(Money))
     }

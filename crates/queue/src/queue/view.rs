@@ -17,6 +17,8 @@ use crate::queue::Queue;
 use crate::queue::record::ASKED;
 use crate::queue::record::Depth;
 use crate::queue::record::Record;
+use crate::queue::record::is_of;
+use crate::queue::record::push_state;
 use crate::queue::slice::SLICE_MARGIN;
 use crate::queue::slice::whole_characters;
 use crate::queue::slice::without_cut_beginning;
@@ -111,6 +113,7 @@ impl Queue {
         pipeline.cmd("STRLEN").arg(&key);
         pipeline.cmd("GETRANGE").arg(&key).arg(0).arg(most as u64 + SLICE_MARGIN - 1);
         pipeline.cmd("GETRANGE").arg(&key).arg(-i64::try_from(most).unwrap_or(i64::MAX)).arg(-1);
+        push_state(pipeline, self, record.job.id);
     }
 
     fn view_without_output(&self, record: Record) -> JobView {
@@ -149,8 +152,9 @@ fn read_result(view: &mut JobView, most: usize, answers: &mut Items) -> Result<(
     let end = answers.item()?.bytes()?.unwrap_or_default();
     let job = &mut view.job;
     let has_ended_well = job.status == State::Completed;
+    let is_of = is_of(job.status.is_terminal(), answers.item()?)?;
     // A job that completed with nothing has no result.
-    if bytes == 0 {
+    if bytes == 0 || !is_of {
         return Ok(());
     }
     let beginning = whole_characters(&beginning, 0, 0, most, bytes).bytes;

@@ -4,6 +4,7 @@
 //! job is queued.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use legwork_common::id::JobId;
@@ -12,6 +13,7 @@ use legwork_common::job::Job;
 use legwork_common::job::Priority;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
+use legwork_common::question::AskedQuestion;
 use legwork_common::waits_for::Postponed;
 use legwork_common::waits_for::WaitsFor;
 use redis::Pipeline;
@@ -21,7 +23,8 @@ use crate::error::QueueError;
 use crate::port::Watch as _;
 use crate::port::WorkerRecord;
 use crate::queue::Queue;
-use crate::queue::questions::read_questions;
+use crate::queue::questions::Numbers;
+use crate::queue::questions::read_numbers;
 use crate::queue::record::ASKED;
 use crate::queue::record::Depth;
 use crate::queue::record::Record;
@@ -56,8 +59,20 @@ impl Queue {
         // Without a heartbeat for a lease a worker takes nothing, although its record is kept.
         fleet.workers.retain(|worker| worker.age < self.settings.lease);
         let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+        let mut asking = Vec::new();
         for record in records.iter_mut().flatten() {
-            read_wait(record, &mut answers, &fleet)?;
+            if let Some(numbers) = read_wait(record, &mut answers, &fleet)? {
+                asking.push((record.job.id, numbers));
+            }
+        }
+        let mut questions: HashMap<JobId, Vec<AskedQuestion>> =
+            asking.iter().map(|(id, _)| *id).zip(self.open_among(&asking).await?).collect();
+        for record in records.iter_mut().flatten() {
+            // A parked job waits for a person, or else for the jobs that it dispatched: a person has to act.
+            if let Some(mut questions) = questions.remove(&record.job.id).filter(|open| !open.is_empty()) {
+                questions.truncate(SHOWN_QUESTIONS);
+                record.job.waits_for = Some(WaitsFor::Answer { questions });
+            }
         }
         Ok(())
     }
@@ -99,7 +114,7 @@ impl Queue {
             State::Running | State::Waiting | State::Stopping | State::Reaping => {
                 pipeline.cmd("HMGET").arg(self.keys.fence(job.id)).arg(&["waits_for", "usage"]);
                 if job.status == State::Waiting {
-                    self.push_questions(pipeline, job.id);
+                    self.push_numbers(pipeline, job.id);
                 }
             }
             State::Completed | State::Failed | State::Stopped => {}
@@ -107,8 +122,10 @@ impl Queue {
     }
 }
 
-/// Reads the answers to [`Queue::push_wait`] for one job.
-fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<(), QueueError> {
+/// Reads the answers to [`Queue::push_wait`] for one job. Returns the numbers of the questions among which the open ones of a
+/// parked job are.
+fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<Option<Numbers>, QueueError> {
+    let mut numbers = None;
     record.job.waits_for = match record.job.status {
         State::Queued => Some(read_queued(record, answers, fleet)?),
         State::Scheduled => Some(read_scheduled(record, answers)?),
@@ -119,25 +136,17 @@ fn read_wait(record: &mut Record, answers: &mut Items, fleet: &Fleet) -> Result<
                 record.job.usage = usage;
             }
             match record.job.status {
-                State::Waiting => Some(read_waiting(record, answers)?),
+                State::Waiting => {
+                    numbers = Some(read_numbers(answers.item()?)?);
+                    Some(WaitsFor::Children { live: record.live })
+                }
                 State::Running => reason,
                 _ => None,
             }
         }
         State::Completed | State::Failed | State::Stopped => None,
     };
-    Ok(())
-}
-
-/// What a parked job waits for: a person, or else the jobs that it dispatched: a person has to act.
-fn read_waiting(record: &Record, answers: &mut Items) -> Result<WaitsFor, QueueError> {
-    let mut questions = read_questions(answers.item()?)?;
-    questions.retain(|asked| asked.answer.is_none());
-    questions.truncate(SHOWN_QUESTIONS);
-    if questions.is_empty() {
-        return Ok(WaitsFor::Children { live: record.live });
-    }
-    Ok(WaitsFor::Answer { questions })
+    Ok(numbers)
 }
 
 /// Why a queued job has not started.

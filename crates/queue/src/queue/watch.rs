@@ -243,6 +243,26 @@ impl Queue {
         Ok(places.into_iter().flatten().filter_map(|place| place.session).collect())
     }
 
+    /// Jobs in outline, those of one session or all; those that are not stored are left out.
+    pub(crate) async fn outlines_in(
+        &self,
+        ids: &[JobId],
+        session: Option<SessionId>,
+    ) -> Result<Vec<Job>, QueueError> {
+        let mut ids = ids.to_vec();
+        if let Some(session) = session {
+            let places = self.places(&ids).await?;
+            ids = places
+                .into_iter()
+                .flatten()
+                .filter(|place| place.session == Some(session))
+                .map(|place| place.id)
+                .collect();
+        }
+        let records = self.read_records(&ids, Depth::Outline).await?;
+        Ok(records.into_iter().flatten().map(|record| record.job).collect())
+    }
+
     /// Reads the records of jobs, in pipelines.
     pub(super) async fn records(&self, ids: &[JobId]) -> Result<Vec<Option<Record>>, QueueError> {
         self.read_records(ids, Depth::Whole).await

@@ -1,7 +1,7 @@
 //! The facts of a job: what its dispatch decided and nothing changes, in the string that its request is in too.
 //!
 //! ```text
-//! 2 <session> <parent> <queue> <lane> <priority> <created> <sequence> <timeout> <retries> <retry delay> <budget>
+//! <version> <session> <parent> <queue> <lane> <priority> <created> <sequence> <timeout> <retries> <retry delay> <budget>
 //!   <q|s> <entry> <key> <team> <ancestors>\n<request as JSON>
 //! ```
 //!

@@ -220,3 +220,26 @@ async fn the_permit_of_a_dead_caller_expires() {
     let clock: (f64, f64) = redis::cmd("TIME").query_async(&mut raw).await.unwrap();
     assert!(found[0].1 < (clock.0 + 300.0) * 1000.0, "{found:?} at {clock:?}");
 }
+
+#[tokio::test]
+async fn tokens_of_a_limit_and_the_time_of_its_last_refusal_move_with_the_clock() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() };
+    let first = PermitRequest { tokens: 20_000, ..request(RequestId::random(), limit, None) };
+    assert_eq!(take(&queue, &first).await, Permitted::Go);
+    let refused = PermitRequest { name: "openai".to_owned(), ..first.clone() };
+    queue.pause(&refused, Some(Duration::from_millis(1)), Duration::from_secs(1)).await.unwrap();
+    let mut raw = redis.raw().await;
+    let mut earlier = redis::cmd("HINCRBY");
+    // Longer ago than calls stay spaced after one refusal.
+    earlier.arg(queue.keys().limit("openai")).arg("refused").arg(-40_000);
+    earlier.exec_async(&mut raw).await.unwrap();
+    step_back_an_hour(&redis).await;
+    let next = PermitRequest { tokens: 1000, permit: RequestId::random(), ..first };
+    let Permitted::Wait { pause, .. } = take(&queue, &next).await else { panic!("no wait") };
+    assert!(pause > Duration::from_secs(5) && pause <= Duration::from_secs(10), "{pause:?}");
+    let unlimited =
+        PermitRequest { limit: RateLimit::default(), tokens: 0, permit: RequestId::random(), ..refused };
+    until("calls are not spaced any more", async || take(&queue, &unlimited).await == Permitted::Free).await;
+}

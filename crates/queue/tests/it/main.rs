@@ -13,6 +13,7 @@ mod measurements;
 mod model;
 mod notifications;
 mod operator;
+mod overtaken;
 mod pages;
 mod permits;
 mod quarantine;

@@ -106,6 +106,10 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
         let (later, why) = wait(&queue, free, 0).await.unwrap();
         assert_eq!(why, WaitReason::Paused);
         assert!(later >= pause + Duration::from_millis(100) * (place - 1), "{later:?}");
+        assert!(
+            later <= pause + Duration::from_millis(100) * place,
+            "one refusal hardly slows them: {later:?}"
+        );
     }
     // Refusals of calls that were in flight together count as one, and the longer pause counts.
     queue.pause(&request(free, 0), Some(Duration::from_secs(3600)), most).await.unwrap();
@@ -192,4 +196,93 @@ async fn a_limit_is_free_until_a_call_is_refused() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_provider_that_names_no_time_is_paused_for_ten_times_the_spacing() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let first = request(RateLimit::default(), 0);
+    queue.pause(&first, None, Duration::from_secs(60)).await.unwrap();
+    let (pause, why) = wait(&queue, RateLimit::default(), 0).await.unwrap();
+    assert_eq!(why, WaitReason::Paused);
+    assert!(pause > Duration::from_millis(500) && pause <= Duration::from_secs(1), "{pause:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_gave_its_place_up_gets_another_one() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
+    assert_eq!(wait(&queue, limit, 0).await, None);
+    let first = request(limit, 0);
+    queue.take(&first).await.unwrap();
+    queue.give_back(&first, 0).await.unwrap();
+    // The place is another one's now.
+    let (pause, _) = wait(&queue, limit, 0).await.unwrap();
+    assert!(pause <= Duration::from_secs(1), "{pause:?}");
+    let Permitted::Wait { pause, .. } = queue.take(&first).await.unwrap() else { panic!("no wait") };
+    assert!(pause > Duration::from_secs(1), "{pause:?}");
+}
+
+#[tokio::test]
+async fn all_that_is_kept_of_a_limit_ends_by_itself() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit =
+        RateLimit { requests_per_minute: Some(60), concurrent: Some(2), tokens_per_minute: Some(60_000) };
+    let first = request(limit, 10);
+    assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
+    let (second, third) = (request(limit, 10), request(limit, 10));
+    queue.take(&second).await.unwrap();
+    queue.take(&third).await.unwrap();
+    queue.give_back(&second, 0).await.unwrap();
+    let mut raw = redis.raw().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*limit*").query_async(&mut raw).await.unwrap();
+    assert_eq!(keys.len(), 4, "{keys:?}");
+    let by_renewal = queue.keys().limit_calls("openai");
+    queue.keep(&[("openai".to_owned(), RequestId::random())]).await.unwrap();
+    for key in keys.iter().chain([&by_renewal]) {
+        let left: i64 = redis::cmd("PTTL").arg(key).query_async(&mut raw).await.unwrap();
+        assert!(left > 0, "{key} stays forever");
+    }
+}
+
+#[tokio::test]
+async fn the_spacing_after_refusals_halves_with_each_quiet_half_minute() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let mut raw = redis.raw().await;
+    let now: (u64, u64) = redis::cmd("TIME").query_async(&mut raw).await.unwrap();
+    for (name, quiet, spacing) in [("a", 20, 400u64), ("b", 31, 200), ("c", 61, 100)] {
+        let key = queue.keys().limit(name);
+        let mut set = redis::cmd("HSET");
+        set.arg(&key).arg("spacing").arg(400).arg("refused").arg((now.0 - quiet) * 1000);
+        set.exec_async(&mut raw).await.unwrap();
+        let next = || PermitRequest { name: name.to_owned(), ..request(RateLimit::default(), 0) };
+        assert_eq!(queue.take(&next()).await.unwrap(), Permitted::Go);
+        queue.take(&next()).await.unwrap();
+        // The third comes two spacings after the first.
+        let Permitted::Wait { pause, .. } = queue.take(&next()).await.unwrap() else { panic!("no wait") };
+        let most = Duration::from_millis(2 * spacing);
+        assert!(pause <= most && pause + Duration::from_millis(spacing) > most, "{name}: {pause:?}");
+        let stored: u64 = redis::cmd("HGET").arg(&key).arg("spacing").query_async(&mut raw).await.unwrap();
+        assert_eq!(stored, spacing);
+    }
+}
+
+#[tokio::test]
+async fn places_that_were_given_up_before_a_pause_are_void_after_it() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
+    assert_eq!(wait(&queue, limit, 0).await, None);
+    let given_up = request(limit, 0);
+    queue.take(&given_up).await.unwrap();
+    queue.give_back(&given_up, 0).await.unwrap();
+    let pause = Duration::from_secs(7);
+    queue.pause(&request(limit, 0), Some(pause), Duration::from_secs(60)).await.unwrap();
+    let (first, _) = wait(&queue, limit, 0).await.unwrap();
+    let (second, _) = wait(&queue, limit, 0).await.unwrap();
+    assert!(first <= pause && second > pause, "one call comes as the pause ends: {first:?}, {second:?}");
 }

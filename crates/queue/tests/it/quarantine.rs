@@ -6,11 +6,13 @@ use legwork_common::id::JobId;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Job;
+use legwork_common::job::Priority;
 use legwork_common::lifecycle::State;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Claim;
 use legwork_queue::port::Claims;
 use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Release;
@@ -194,4 +196,70 @@ async fn where_no_worker_is_idle_one_after_the_other_takes_nothing_until_it_is()
     scene.it.one().await;
     let taken = scene.claim(&first, false).await;
     assert!(!taken.clears && taken.jobs.len() == 1);
+}
+
+#[tokio::test]
+async fn a_job_that_an_earlier_release_put_back_on_its_lane_was_not_alone() {
+    let scene = Scene::with(1).await;
+    let id = scene.ids[0];
+    let keys = scene.it.queue.keys();
+    let mut raw = scene.redis.raw().await;
+    // As a process without quarantine does when it reclaims the job: an entry in the stream, and the mark stays.
+    let ready = keys.ready(0, "default", Priority::Normal);
+    let entry: String = redis::cmd("XADD")
+        .arg(ready)
+        .arg("*")
+        .arg("job")
+        .arg(id.uuid().to_string())
+        .query_async(&mut raw)
+        .await
+        .unwrap();
+    redis::cmd("HSET").arg(keys.job(id)).arg("entry").arg(entry).exec_async(&mut raw).await.unwrap();
+    let mut waiting = redis::cmd("ZREM");
+    waiting.arg(keys.quarantine(0)).arg(id.uuid().to_string()).exec_async(&mut raw).await.unwrap();
+    let lease = scene.claim(&WorkerId::random_on("test"), false).await.jobs.remove(0).lease;
+    // And as it claims it: beside others, with the mark still there.
+    redis::cmd("HSET").arg(keys.job(lease.id)).arg("quarantine").arg(2).exec_async(&mut raw).await.unwrap();
+    scene.it.queue.reap(true).await.unwrap();
+    let job = scene.job(id).await;
+    assert_eq!((job.status, job.quarantine), (State::Queued, Some(3)));
+    // Alone at last, it fails.
+    scene.claim(&WorkerId::random_on("test"), true).await.jobs.remove(0);
+    scene.it.queue.reap(true).await.unwrap();
+    assert_eq!(scene.it.state(id).await, State::Failed);
+}
+
+#[tokio::test]
+async fn jobs_in_quarantine_that_a_worker_may_not_run_do_not_hide_the_others() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 0).await;
+    let of_lane = |queue: &str| {
+        let mut job = it.job();
+        queue.clone_into(&mut job.job_options.queue);
+        job
+    };
+    let claim = |lane: &str, slots| Claim {
+        shard: 0,
+        worker: WorkerId::random_on("test"),
+        number: next_number(),
+        slots,
+        idle: true,
+        lanes: vec![Lane::Queue(lane.into())],
+    };
+    for (lane, count) in [("other", 250), ("default", 1)] {
+        it.enqueue(DispatchedBy::Root, (0..count).map(|_| of_lane(lane)).collect()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(it.queue.claim(&claim(lane, count)).await.unwrap().jobs.len(), count as usize);
+            it.queue.reap(true).await.unwrap();
+        }
+    }
+    let mut mine = claim("default", 1);
+    for attempt in 1..=4 {
+        // After the last it looks at the first again.
+        mine.number = next_number();
+        let taken = it.queue.claim(&mine).await.unwrap().jobs;
+        assert_eq!(taken.len(), usize::from(attempt == 3), "claim {attempt}");
+    }
+    let theirs = it.queue.claim(&claim("other", 1)).await.unwrap().jobs;
+    assert_eq!((theirs.len(), theirs[0].quarantine), (1, Some(2)));
 }

@@ -7,10 +7,15 @@ use legwork_common::question::Answer;
 use legwork_common::question::Question;
 use legwork_common::service::CallIndex;
 use legwork_common::waits_for::WaitsFor;
+use legwork_queue::Hints;
+use legwork_queue::Observer;
+use legwork_queue::Operator;
+use legwork_queue::operator::SessionLanes;
 use legwork_queue::port::AnswerOutcome;
 use legwork_queue::port::Asked;
 use legwork_queue::port::Asker;
 use legwork_queue::port::Dispatch as _;
+use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Questions as _;
 use legwork_queue::port::StopRoot;
@@ -154,8 +159,96 @@ async fn a_job_that_ends_or_is_stopped_asks_no_more() {
     let answered = it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
     assert_eq!(answered, AnswerOutcome::NotRunning(State::Stopped));
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
-    assert_eq!(it.queue.questions(&[lease.id]).await.unwrap(), [vec![]]);
+    assert_eq!(it.queue.open_questions(&[lease.id]).await.unwrap(), [vec![]]);
     let mut raw = redis.raw().await;
     let left: Vec<String> = redis::cmd("KEYS").arg("*questions*").query_async(&mut raw).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// How often the server executed a command since its statistics were reset.
+async fn executed(raw: &mut redis::aio::MultiplexedConnection, command: &str) -> u64 {
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(raw).await.unwrap();
+    let prefix = format!("cmdstat_{command}:calls=");
+    let line = info.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("0,");
+    line.split(',').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_job_asked_before_costs_nothing_later() {
+    let redis = PrivateRedis::start();
+    let (it, lease) = running(&redis, &FleetSettings::default()).await;
+    it.queue.park(lease).await.unwrap();
+    for turn in 10..210 {
+        let number = open(&it, lease, CallIndex { turn, index: 0 }).await;
+        it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+    }
+    let first = open(&it, lease, CALL).await;
+    let second = open(&it, lease, LATER).await;
+    let mut raw = redis.raw().await;
+    redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut raw).await.unwrap();
+    let numbers = |open: &[legwork_common::question::AskedQuestion]| -> Vec<u32> {
+        open.iter().map(|asked| asked.number).collect()
+    };
+    let listed = it.queue.open_questions(&[lease.id]).await.unwrap();
+    assert_eq!(numbers(&listed[0]), [first, second]);
+    // The second is answered first, so that the first stays the oldest open one.
+    it.queue.answer(lease.id, second, &denied("no")).await.unwrap();
+    let waits = it.queue.jobs_with_waits(&[lease.id]).await.unwrap().remove(0).unwrap().waits_for.unwrap();
+    let WaitsFor::Answer { questions } = waits else { panic!("{waits:?}") };
+    assert_eq!(numbers(&questions), [first]);
+    it.queue.answer(lease.id, first, &Answer::Approved).await.unwrap();
+    assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
+    assert_eq!(executed(&mut raw, "hgetall").await, 0);
+    let checks = executed(&mut raw, "hexists").await;
+    assert!(checks < 20, "{checks} questions were looked at");
+    let named = it.queue.question(lease.id, Some(second)).await.unwrap().unwrap();
+    assert_eq!(named.answer, Some(denied("no")));
+    let last = it.queue.question(lease.id, None).await.unwrap().unwrap();
+    assert_eq!((last.number, it.queue.question(lease.id, Some(999)).await.unwrap()), (second, None));
+}
+
+#[tokio::test]
+async fn questions_that_an_earlier_release_answered_hide_no_open_one() {
+    let redis = PrivateRedis::start();
+    let (it, lease) = running(&redis, &FleetSettings::default()).await;
+    let mut raw = redis.raw().await;
+    for turn in 10..310 {
+        let number = open(&it, lease, CallIndex { turn, index: 0 }).await;
+        let answer = format!("answer:{number}");
+        let mut command = redis::cmd("HSET");
+        command.arg(it.queue.keys().questions(lease.id)).arg(answer).arg("{\"verdict\":\"approved\"}");
+        command.exec_async(&mut raw).await.unwrap();
+    }
+    let last = open(&it, lease, CALL).await;
+    let listed = it.queue.open_questions(&[lease.id]).await.unwrap();
+    assert_eq!(listed[0].iter().map(|asked| asked.number).collect::<Vec<_>>(), [last]);
+    it.queue.answer(lease.id, last, &Answer::Approved).await.unwrap();
+    assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
+}
+
+#[tokio::test]
+async fn questions_of_one_session_are_read_without_the_tasks_of_the_jobs_that_ask() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&FleetSettings::default()).await;
+    let large = "x".repeat(1_000_000);
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let it = TestSession::open(&queue, 0).await;
+        let mut job = it.job();
+        job.spec.task.clone_from(&large);
+        it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+        let lease = it.claim(1).await.remove(0).lease;
+        open(&it, lease, CALL).await;
+        sessions.push((it.session, lease.id));
+    }
+    let hints = Hints::new(&redis.target()).unwrap();
+    let operator = Operator::new(Observer::new(queue, hints), SessionLanes::Shared);
+    let mut raw = redis.raw().await;
+    redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut raw).await.unwrap();
+    assert_eq!(operator.open_questions(None).await.unwrap().len(), 2);
+    let mine = operator.open_questions(Some(sessions[1].0)).await.unwrap();
+    assert_eq!(mine.iter().map(|open| open.id).collect::<Vec<_>>(), [sessions[1].1]);
+    let info: String = redis::cmd("INFO").arg("stats").query_async(&mut raw).await.unwrap();
+    let sent = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();
+    assert!(sent.trim().parse::<u64>().unwrap() < 100_000, "{sent}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
+use legwork_common::money::Money;
 use legwork_common::service::CallIndex;
 use legwork_common::session_state::BudgetReservation;
 use legwork_common::session_state::TodoChange;
@@ -294,4 +295,43 @@ async fn pots_count_what_each_run_used_once() {
     let used = [("budget.max_cost".to_owned(), 1)];
     let missing = it.queue.spend(SessionId::random(), DispatchedBy::Root, "one", &used).await.unwrap();
     assert_eq!(missing, Err(SessionStateRefusal::NoSession));
+}
+
+#[tokio::test]
+async fn a_limit_in_money_is_nothing_that_an_earlier_release_takes_for_tokens_or_leaves_out() {
+    let redis = PrivateRedis::start();
+    let queue = redis.queue(&quick()).await;
+    let mut raw = redis.raw().await;
+    for (money, tokens, version) in
+        [(Some(Money(5_000_000)), None, "3"), (None, Some(9), "2"), (None, None, "2")]
+    {
+        let plain = TestSession::open(&queue, 0).await;
+        let it = TestSession { session: SessionId::random_in_shard_of(plain.one().await), ..plain };
+        let open = OpenSession {
+            session: it.session,
+            owner: None,
+            owner_grace: Duration::ZERO,
+            on_end: SessionEnd::Keep,
+            cap: 0,
+            quota: 0,
+            own_lane: false,
+            budget: tokens,
+            max_cost: money,
+        };
+        queue.open(&open).await.unwrap();
+        assert_eq!(queue.cost_limit(it.session).await.unwrap(), money);
+        // An earlier release reads the tokens' hash, and takes one without a limit for spent.
+        let key = queue.keys().budget(it.session);
+        let fields: Vec<String> = redis::cmd("HKEYS").arg(key).query_async(&mut raw).await.unwrap();
+        assert_eq!(fields, if tokens.is_some() { vec!["limit", "spent"] } else { vec![] });
+        // It reads facts up to version 2, and gives a job of a later one back.
+        let job = it.job();
+        let id = job.id;
+        it.enqueue(DispatchedBy::Root, vec![job]).await.unwrap();
+        let mut read = redis::cmd("GETRANGE");
+        read.arg(queue.keys().spec(id)).arg(0).arg(0);
+        assert_eq!(read.query_async::<String>(&mut raw).await.unwrap(), version);
+        let claimed = it.claim(9).await.into_iter().find(|claimed| claimed.lease.id == id).unwrap();
+        assert_eq!(claimed.has_session_budget, money.is_some() || tokens.is_some());
+    }
 }

@@ -19,12 +19,12 @@ deferred[#deferred + 1] = function()
   for lane, count in pairs(woken) do wake(lane, count) end
 end
 
--- The cap, quota, owner, lane and counts of a session, read once in a step, before it changes any of them.
+-- The cap, quota, limit in money, owner, lane and counts of a session, read once in a step, before it changes any of them.
 local sessions = {}
 local function session_of(sid)
   local known = sessions[sid]
   if not known then
-    known = read(session_key(sid), { 'cap', 'owner', 'closed', 'lane', 'quota', 'jobs', 'live', 'nested' })
+    known = read(session_key(sid), { 'cap', 'owner', 'closed', 'lane', 'quota', 'max_cost', 'jobs', 'live', 'nested' })
     known.is_open = known.cap and true
     known.cap = tonumber(known.cap or '0')
     sessions[sid] = known

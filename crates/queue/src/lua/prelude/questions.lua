@@ -1,5 +1,5 @@
 -- Questions of jobs to people. A job's questions are a hash, by number: each with its time, its end and its text, and its
--- answer once there is one.
+-- answer once there is one. All below `first_open` have answers; a process of an earlier release does not move it.
 
 -- What is recorded for a question that no one answered in time.
 local EXPIRED = '{"verdict":"expired"}'
@@ -13,9 +13,9 @@ end
 
 -- Takes a job off those that ask, once all its questions have answers.
 local function forget_if_answered(id, questions)
-  local asked = tonumber(redis.call('HGET', questions, 'asked') or '0')
-  for number = 1, asked do
-    if redis.call('HEXISTS', questions, 'answer:' .. number) == 0 then return end
-  end
-  redis.call('ZREM', ASKING, id)
+  local stored = read(questions, { 'asked', 'first_open' })
+  local asked, first = tonumber(stored.asked or '0'), tonumber(stored.first_open or '1')
+  while first <= asked and redis.call('HEXISTS', questions, 'answer:' .. first) == 1 do first = first + 1 end
+  redis.call('HSET', questions, 'first_open', first)
+  if first > asked then redis.call('ZREM', ASKING, id) end
 end
