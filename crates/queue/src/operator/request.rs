@@ -160,14 +160,14 @@ mod tests {
 
     #[test]
     fn a_limit_in_money_needs_prices_of_models_that_are_known() {
-        let file = b"agents: {a: {model: openai/unpriced}, b: {model: 'openai/${env.MODEL}'}, c: {model: auto}}";
+        let file =
+            b"agents: {a: {model: openai/unpriced}, b: {model: 'openai/${env.MODEL}'}, c: {model: auto}}";
         let team = parse("team.yaml", file).unwrap().team;
         let check = |agent: &str, limit: &str| {
             let limits = [None, Some(limit.parse().unwrap())];
             check_prices(agent, &team, &Policy::default(), limits).err().map(|error| error.to_string())
         };
-        let unpriced =
-            "the price of openai/unpriced is not known, so a budget in money cannot be kept";
+        let unpriced = "the price of openai/unpriced is not known, so a budget in money cannot be kept";
         assert_eq!(check("a", "$1").as_deref(), Some(unpriced));
         for (agent, limit) in [("a", "1000"), ("b", "$1"), ("c", "$1")] {
             assert_eq!(check(agent, limit), None, "{agent} {limit}");

@@ -174,13 +174,13 @@ async fn a_conversation_that_is_too_long_is_summarized_once_and_asked_for_again(
 
     let answers = vec![("", Err(window_full())), ("", Ok(said("short"))), ("", Err(window_full()))];
     let (outcome, ..) = run_with(answers, long_work()).await;
-    assert_eq!(message_of(outcome), "the conversation is too long for scripted/test: too long");
+    assert_eq!(message_of(outcome), "model failed: the conversation is too long for scripted/test: too long");
 }
 
 #[tokio::test]
 async fn an_empty_summary_replaces_nothing() {
     let answers = vec![("", Err(window_full())), ("", Ok(said(" \n")))];
     let (outcome, ..) = run_with(answers, long_work()).await;
-    let expected = "the conversation is too long for scripted/test: too long; it was not summarized: the summary is empty";
+    let expected = "model failed: the conversation is too long for scripted/test: too long; it was not summarized: the summary is empty";
     assert_eq!(message_of(outcome), expected);
 }
