@@ -138,6 +138,22 @@ pub enum ModelError {
     },
 }
 
+impl ModelError {
+    /// What kind of error it is, in one word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::MissingKey { .. } => "missing_key",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Transient { .. } => "transient",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Refused { .. } => "refused",
+            Self::WindowFull { .. } => "window_full",
+            Self::Empty { .. } => "empty",
+            Self::Unusable { .. } => "unusable",
+        }
+    }
+}
+
 /// A reply that arrived, and how it ended. The caller decides each end: only the first two are a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelReply {

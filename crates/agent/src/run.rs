@@ -34,6 +34,7 @@ mod mail;
 mod model_call;
 mod open_agent;
 mod pots;
+mod spans;
 mod state;
 mod submitted;
 mod tool_calls;
@@ -47,6 +48,7 @@ use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::command::Program;
 use self::compact::Summarized;
@@ -86,15 +88,22 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         .clone()
         .map(|inner| Arc::new(RedactingPerson { inner, secrets: Arc::clone(&secrets) }) as Arc<dyn Person>);
     let ports = Ports { journal: Arc::clone(&journal) as _, person, ..ports };
-    let (end, usage) = match &agent.kind {
-        AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
-        AgentKind::Command { program, args, env, working_dir } => {
-            let program =
-                Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
-            let input = command::input(agent, &assignment.opening);
-            (command::run(program, input, &ports, &cancel).await, Usage::default())
+    let span = spans::of_agent(&agent.name);
+    let running = async {
+        match &agent.kind {
+            AgentKind::Models(_) | AgentKind::Auto => run_model(&team, assignment, ports, cancel).await,
+            AgentKind::Command { program, args, env, working_dir } => {
+                let program =
+                    Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
+                let input = command::input(agent, &assignment.opening);
+                (command::run(program, input, &ports, &cancel).await, Usage::default())
+            }
         }
     };
+    let (end, usage) = running.instrument(span.clone()).await;
+    if let Err(Halt::Failed { cause, .. }) = &end {
+        spans::record_error(&span, cause.as_str());
+    }
     let redacted = |text: String| secrets.redacted(&text).into_owned();
     match journal.finish().await.map_err(Halt::from).and(end) {
         Ok(result) => Outcome::Completed { result: redacted(result), usage },

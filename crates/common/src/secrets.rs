@@ -10,6 +10,7 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
+use crate::variables::OTLP_HEADERS;
 use crate::variables::REDIS_URL;
 
 /// The shortest value that is taken for a secret, in bytes. Shorter ones, such as `test` or `1`, are placeholders, and
@@ -172,7 +173,9 @@ impl RedactedStream {
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let is_place = PLACE_ENDINGS.iter().any(|ending| name.ends_with(ending));
-    name == REDIS_URL || !is_place && name.split('_').any(|word| SECRET_WORDS.contains(&word))
+    name == REDIS_URL
+        || name == OTLP_HEADERS
+        || !is_place && name.split('_').any(|word| SECRET_WORDS.contains(&word))
 }
 
 /// The password in a URL such as `scheme://user:password@host`.

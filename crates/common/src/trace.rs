@@ -1,7 +1,7 @@
 //! The trace context of a job: W3C Trace Context, level 1.
 //!
-//! Legwork creates no spans. It propagates a trace: from the dispatcher to the job, from the job to the jobs
-//! that it dispatches, and to the programs and servers that the job calls.
+//! A trace is propagated from the dispatcher to the job, from the job to the jobs that it dispatches, and to the programs
+//! and servers that the job calls. Where spans are exported, each is the child of the span that led to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,9 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::Serialize;
 use thiserror::Error;
+
+/// The target of the spans that are exported where a collector is configured. They are in no log.
+pub const SPAN_TARGET: &str = "legwork::span";
 
 /// A valid `traceparent` value of version 00: version, trace id, parent span id and flags, 55 bytes in total.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,17 @@ impl TraceParent {
     /// The trace id: 32 lowercase hexadecimal digits.
     pub fn trace_id(&self) -> &str {
         self.0.get(3..35).unwrap_or_default()
+    }
+
+    /// The id of the span that is the parent: 16 lowercase hexadecimal digits.
+    pub fn span_id(&self) -> &str {
+        self.0.get(36..52).unwrap_or_default()
+    }
+
+    /// Whether the parent is recorded, and its children should be.
+    pub fn is_sampled(&self) -> bool {
+        let flags = self.0.get(53..).and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & 1 == 1)
     }
 }
 
@@ -82,6 +96,8 @@ mod tests {
     fn a_valid_trace_is_kept_unchanged_and_others_are_rejected() {
         let trace: TraceParent = VALID.parse().unwrap();
         assert_eq!(trace.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!((trace.span_id(), trace.is_sampled()), ("00f067aa0ba902b7", true));
+        assert!(!VALID.replace("-01", "-02").parse::<TraceParent>().unwrap().is_sampled());
         assert_eq!(trace.to_string(), VALID);
         for invalid in [
             "",

@@ -70,6 +70,19 @@ pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
 /// reaches public ones only.
 pub const FETCH_PRIVATE: &str = "LEGWORK_FETCH_PRIVATE";
+/// The collector that spans are sent to, over HTTP, for all signals; `/v1/traces` is added. Without it and
+/// [`OTLP_TRACES_ENDPOINT`] no spans are exported. This variable and those below are OpenTelemetry's own.
+pub const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// The URL that spans are sent to, as it is.
+pub const OTLP_TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+/// Headers of the requests to the collector: `name=value`, separated by commas. They may be secrets.
+pub const OTLP_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+/// The protocol; only `http/protobuf` is supported.
+pub const OTLP_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+/// The name of the service in its spans; the program's where it is not set.
+pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// `true` switches spans off.
+pub const OTEL_DISABLED: &str = "OTEL_SDK_DISABLED";
 /// The secret that notifications of jobs' ends are signed with, or several, separated by spaces, while one replaces
 /// another. A worker without one, and without [`WEBHOOK_SECRET_FILE`], sends none.
 pub const WEBHOOK_SECRET: &str = "LEGWORK_WEBHOOK_SECRET";

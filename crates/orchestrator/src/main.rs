@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use legwork::cli;
 use legwork::cli::Cli;
@@ -13,7 +14,12 @@ use legwork_common::error::ExitStatus;
 use legwork_common::secrets::Secrets;
 use legwork_common::variables;
 use legwork_process::environ;
+use legwork_process::spans::SpanSettings;
+use legwork_process::tasks::Tasks;
 use legwork_worker::guard;
+
+/// How long the last spans may take to be sent: the request itself may take 2 s.
+const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     // This executable also runs as the guard process, and as the first stage of each guarded command.
@@ -60,7 +66,8 @@ fn usage(error: &clap::Error, variables: &BTreeMap<String, String>) -> ExitCode 
 /// Sets up logging and the runtime, and runs the command.
 fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<ExitStatus, Failure> {
     let level = cli.common.log.clone().unwrap_or_else(|| "error".to_owned());
-    legwork_process::telemetry::init(&level, cli.common.log_format, Secrets::of(&variables))?;
+    let (secrets, spans) = (Secrets::of(&variables), SpanSettings::find(&variables, "legwork"));
+    let spans = legwork_process::telemetry::init(&level, cli.common.log_format, secrets, spans)?;
     environ::conceal().map_err(|error| {
         Failure::usage(format!("the environment of this process cannot be concealed: {error}"))
     })?;
@@ -71,7 +78,15 @@ fn run(cli: Cli, variables: BTreeMap<String, String>, output: Output) -> Result<
     let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let (common, redis_timeout) = (cli.common, cli.redis_timeout);
     let context = Context { common, variables, output, redis_timeout, arguments };
-    let result = runtime.block_on(command::execute(context, cli.command));
+    let result = runtime.block_on(async {
+        let tasks = Tasks::new();
+        if let Some(spans) = spans {
+            spans.start(&tasks);
+        }
+        let result = command::execute(context, cli.command).await;
+        tasks.end(LAST_SPANS_TIMEOUT).await;
+        result
+    });
     // Not waited for: a blocked read of standard input would keep the program running.
     runtime.shutdown_background();
     result

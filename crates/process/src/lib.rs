@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`environ`]: the environment, and taking secrets out of it.
-//! - [`telemetry`]: logs on standard error, as text or JSON.
+//! - [`telemetry`]: logs on standard error, as text or JSON. [`spans`]: spans over OTLP.
 //! - [`tasks`]: every kind of long-lived task with its policy, and the only place that spawns.
 //! - [`shutdown`]: turns signals into two tokens, drain and now.
 //! - [`http_server`]: HTTP servers that slow peers cannot hold up.
@@ -16,5 +16,6 @@ pub mod health;
 pub mod http_server;
 pub mod service_manager;
 pub mod shutdown;
+pub mod spans;
 pub mod tasks;
 pub mod telemetry;

@@ -13,6 +13,7 @@
 //! | output | awaited: it flushes its buffers | the program drains |
 //! | hints | dropped | logged: a hint only makes something happen sooner |
 //! | webhooks | awaited: a notification that is sent is recorded | logged: another worker sends the rest |
+//! | spans | awaited: they are sent once more | logged |
 //! | attempt | awaited | logged: it costs one job, not the others |
 //! | guard | awaited | the program drains |
 //! | http | awaited: a change is not cut off | logged |
@@ -57,6 +58,8 @@ pub enum TaskKind {
     Hints,
     /// Reports ends of jobs to URLs.
     Webhooks,
+    /// Sends spans to a collector.
+    Spans,
     /// Runs one attempt at a job.
     Attempt,
     /// Waits for the guard process, which must not end before the program.
@@ -112,6 +115,7 @@ impl TaskKind {
             Self::Output => (Wait, ShutDown),
             Self::Hints => (Abort, LogOnly),
             Self::Webhooks => (Wait, LogOnly),
+            Self::Spans => (Wait, LogOnly),
             Self::Attempt => (Wait, LogOnly),
             Self::Guard => (Wait, ShutDown),
             Self::Http => (Wait, LogOnly),
@@ -133,6 +137,7 @@ impl fmt::Display for TaskKind {
             Self::Output => "output",
             Self::Hints => "hints",
             Self::Webhooks => "webhooks",
+            Self::Spans => "spans",
             Self::Attempt => "attempt",
             Self::Guard => "guard",
             Self::Http => "http",

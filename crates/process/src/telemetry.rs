@@ -13,13 +13,20 @@ use std::sync::Arc;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::secrets::Secrets;
+use legwork_common::trace::SPAN_TARGET;
 use thiserror::Error;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 
+use crate::spans;
+use crate::spans::SpanExport;
+use crate::spans::SpanSettings;
 use crate::tasks::panic_message;
 
 /// Libraries that log the failure of each call without saying whose it was, while its caller reports it with job, agent
@@ -101,13 +108,19 @@ impl Coded for TelemetryError {
     }
 }
 
-/// Writes logs of this process to standard error from now on, panics too, without the values of `secrets`. Call it once,
-/// first in `main`.
+/// Writes logs of this process to standard error from now on, panics too, without the values of `secrets`; and takes spans
+/// where `spans` says where to, which the answer sends once it is [started](SpanExport::start). What is wrong with these
+/// settings is logged, and no reason not to run. Call it once, first in `main`.
 ///
 /// # Errors
 ///
 /// [`TelemetryError`] for an invalid level, or when called a second time; nothing is changed then.
-pub fn init(level: &str, format: LogFormat, secrets: Secrets) -> Result<(), TelemetryError> {
+pub fn init(
+    level: &str,
+    format: LogFormat,
+    secrets: Secrets,
+    spans: Result<Option<SpanSettings>, String>,
+) -> Result<Option<SpanExport>, TelemetryError> {
     let colour = io::stderr().is_terminal();
     let secrets = Arc::new(secrets);
     let writer = move || LineWriter {
@@ -115,13 +128,22 @@ pub fn init(level: &str, format: LogFormat, secrets: Secrets) -> Result<(), Tele
         is_text: format == LogFormat::Text,
         inner: io::stderr(),
     };
-    let subscriber = subscriber(level, format, colour, writer)?;
+    let (settings, wrong) = match spans {
+        Ok(settings) => (settings, None),
+        Err(wrong) => (None, Some(wrong)),
+    };
+    let (layer, export) = settings.map(spans::layer).unzip();
+    let subscriber =
+        tracing_subscriber::registry().with(log_layer(level, format, colour, writer)?).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_set_before| TelemetryError::Again)?;
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(location, message = panic_message(info.payload()), "panicked");
     }));
-    Ok(())
+    if let Some(wrong) = wrong {
+        tracing::warn!("spans are not exported: {wrong}");
+    }
+    Ok(export)
 }
 
 /// Writes log lines without secrets, each as one line. The library writes a line at once, so that none is cut.
@@ -152,26 +174,25 @@ impl<W: io::Write> io::Write for LineWriter<W> {
     }
 }
 
-/// Builds the subscriber that [`init`] installs, for any writer.
-fn subscriber<W>(
+/// Builds the layer of log lines that [`init`] installs, for any writer.
+fn log_layer<S, W>(
     level: &str,
     format: LogFormat,
     colour: bool,
     writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
+    S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level)?)
-        .with_writer(writer)
-        // A closed standard error must not end the program.
-        .log_internal_errors(false);
+    let filter = filter(level)?;
+    // A closed standard error must not end the program.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     Ok(match format {
         // Only ever switched off here: by default the library honours NO_COLOR.
-        LogFormat::Text if colour => Box::new(builder.finish()),
-        LogFormat::Text => Box::new(builder.with_ansi(false).finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Text if colour => layer.with_filter(filter).boxed(),
+        LogFormat::Text => layer.with_ansi(false).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
     })
 }
 
@@ -191,6 +212,8 @@ fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
         };
         directives.insert(0, format!("{},{SILENT},legwork={level}", level.min(LevelFilter::INFO)));
     }
+    // Spans that are exported are not for people.
+    directives.push(format!("{SPAN_TARGET}=off"));
     EnvFilter::try_new(directives.join(","))
         .map_err(|source| TelemetryError::Filter { filter: text.to_owned(), source })
 }
@@ -208,7 +231,8 @@ mod tests {
     fn written(level: &str, format: LogFormat, log: impl FnOnce()) -> String {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let writer = Arc::clone(&sink);
-        let subscriber = subscriber(level, format, false, move || Sink(Arc::clone(&writer))).unwrap();
+        let layer = log_layer(level, format, false, move || Sink(Arc::clone(&writer))).unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer);
         with_default(subscriber, log);
         String::from_utf8(sink.lock().unwrap().clone()).unwrap()
     }
@@ -245,7 +269,8 @@ mod tests {
             is_text: true,
             inner: Sink(Arc::clone(&inner)),
         };
-        let subscriber = subscriber("info", LogFormat::Text, false, writer).unwrap();
+        let layer = log_layer("info", LogFormat::Text, false, writer).unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer);
         let error = "refused\n2026-01-01T00:00:00Z  INFO forged\r";
         with_default(subscriber, || tracing::info!(key = "canary-canary", %error, "bad key: canary-canary"));
         let text = String::from_utf8(sink.lock().unwrap().clone()).unwrap();
@@ -260,6 +285,22 @@ mod tests {
         assert!(line.starts_with("{\"timestamp\":\"") && line.ends_with("}\n"), "{line}");
         assert!(line.contains("\"message\":\"claimed\"") && line.contains("\"job\":\"7\""), "{line}");
         assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn lines_have_the_fields_of_their_span_and_exported_spans_are_in_none() {
+        let log = || {
+            let job = tracing::error_span!(target: "legwork_worker", "attempt", job = "7");
+            let exported = tracing::info_span!(target: SPAN_TARGET, "chat", model = "m");
+            job.in_scope(|| exported.in_scope(|| tracing::warn!(target: "legwork_agent", "slow")));
+        };
+        let text = written("warn", LogFormat::Text, log);
+        assert!(
+            text.contains("attempt{job=\"7\"}: legwork_agent: slow\n") && !text.contains("chat"),
+            "{text}"
+        );
+        let json = written("warn", LogFormat::Json, log);
+        assert!(json.contains(r#""span":{"job":"7","name":"attempt"}"#) && !json.contains("chat"), "{json}");
     }
 
     #[test]

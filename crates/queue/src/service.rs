@@ -37,7 +37,10 @@ use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
+use legwork_spans::SPAN_TARGET;
 use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::observer::Observer;
 use crate::observer::POLL_INTERVAL;
@@ -182,13 +185,42 @@ impl Service {
         &self,
         requests: Vec<RunRequest>,
     ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
+        let span = self.dispatch_span(&requests);
+        let trace = legwork_spans::trace_parent(&span).or_else(|| self.caller.trace.clone());
+        self.store_batch(requests, trace).instrument(span).await
+    }
+
+    /// The span of one dispatch. In a run it is below the call of the tool that dispatches, elsewhere in the caller's trace.
+    fn dispatch_span(&self, requests: &[RunRequest]) -> Span {
+        let span = tracing::info_span!(
+            target: SPAN_TARGET,
+            "dispatch",
+            otel.kind = "producer",
+            messaging.system = "legwork",
+            messaging.operation.name = "dispatch",
+            messaging.operation.type = "send",
+            messaging.batch.message_count = requests.len(),
+            gen_ai.agent.name = requests.first().map(|request| request.agent.as_str()),
+            gen_ai.conversation.id = %self.caller.session,
+        );
+        if legwork_spans::trace_parent(&Span::current()).is_none() {
+            legwork_spans::set_parent(&span, self.caller.trace.as_ref());
+        }
+        span
+    }
+
+    async fn store_batch(
+        &self,
+        requests: Vec<RunRequest>,
+        trace: Option<TraceParent>,
+    ) -> Result<Vec<Result<JobId, ServiceError>>, ServiceError> {
         self.check_way(&requests).await?;
         let keys: Vec<Option<String>> = requests.iter().map(|request| request.key.clone()).collect();
         let request = Enqueue {
             session: self.caller.session,
             by: self.caller.by,
             team: self.caller.team.clone(),
-            jobs: requests.into_iter().map(|request| self.new_job(request)).collect(),
+            jobs: requests.into_iter().map(|request| self.new_job(request, trace.clone())).collect(),
         };
         let mut stored = self.queue().enqueue(&request).await?;
         if stored == Err(EnqueueRefusal::NoTeam) {
@@ -304,7 +336,7 @@ impl Service {
         }
     }
 
-    fn new_job(&self, request: RunRequest) -> NewJob {
+    fn new_job(&self, request: RunRequest, trace: Option<TraceParent>) -> NewJob {
         let job_options =
             request.job_options.clone().unwrap_or_else(|| self.caller.policy.job_options(&request.agent));
         let idempotency_key = idempotency_key::key_of(&self.caller, &request, &job_options);
@@ -321,7 +353,7 @@ impl Service {
                 retry_of: None,
                 fresh: false,
                 budget: job_options.budget,
-                trace: self.caller.trace.clone(),
+                trace,
                 root_agent: self.caller.root_agent.clone(),
                 approvals: self.caller.approvals,
                 notify: job_options.notify.clone(),

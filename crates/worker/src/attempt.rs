@@ -24,7 +24,6 @@ use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_common::policy::Policy;
 use legwork_common::service::ServiceError;
-use legwork_common::trace::TraceParent;
 use legwork_common::waits_for::WaitsFor;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
@@ -40,6 +39,8 @@ use legwork_queue::port::Work;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use tracing::Span;
 
 use crate::active_attempts::ActiveAttempts;
 use crate::active_attempts::AttemptHandle;
@@ -63,6 +64,7 @@ use crate::runner::RunEnd;
 use crate::runner::Runner;
 use crate::settlement;
 use crate::settlement::Settlement;
+use crate::spans;
 use crate::stall::StallDetector;
 use crate::stall::StallSink;
 use crate::supervisor::WorkerEvent;
@@ -122,6 +124,8 @@ pub struct Attempt {
     hears_mail: AtomicBool,
     /// Cancelled once the attempt has finished a turn.
     finished_turn: CancellationToken,
+    /// Its span, which is disabled where none is exported.
+    span: Span,
 }
 
 impl Attempt {
@@ -133,6 +137,7 @@ impl Attempt {
             stall_detector: Arc::default(),
             hears_mail: AtomicBool::new(false),
             finished_turn: CancellationToken::new(),
+            span: Span::none(),
         }
     }
 
@@ -145,14 +150,29 @@ impl Attempt {
     }
 
     /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
-    pub async fn run(self) {
-        let &Claimed { lease, attempt, ref spec, timeout, ran, created, .. } = self.claimed();
+    ///
+    /// Its lines in the log have the job, the session and the trace. What it starts and dispatches is in its span.
+    pub async fn run(mut self) {
+        let span = spans::of_attempt(self.claimed(), self.context.worker.as_str());
+        if let Some(own) = legwork_spans::trace_parent(&span) {
+            self.job.claimed.spec.trace = Some(own);
+        }
+        self.span = span.clone();
+        let log = spans::log_context(self.claimed());
+        let attempt = async move {
+            let claimed = self.claimed();
+            tracing::info!(attempt = claimed.attempt, agent = %claimed.spec.agent, "attempt started");
+            self.run_to_end().await;
+        };
+        attempt.instrument(log).instrument(span).await;
+    }
+
+    async fn run_to_end(self) {
+        let &Claimed { lease, attempt, timeout, ran, created, .. } = self.claimed();
         let began = Instant::now();
         if attempt == 1 {
             self.context.tally.count_start(created);
         }
-        let trace = spec.trace.as_ref().map(TraceParent::trace_id);
-        tracing::info!(job = %lease.id, attempt, agent = %spec.agent, trace_id = trace, "attempt started");
         let opened = self.context.log_writer.open(AttemptBufferStart {
             lease,
             output_bytes: self.job.begun.output_bytes,
@@ -443,7 +463,9 @@ impl Attempt {
     /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
     fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
         let Claimed { lease, attempt, spec, .. } = self.claimed();
-        self.context.tally.count_end(state, failure.as_ref().map(|(cause, _)| *cause));
+        let cause = failure.as_ref().map(|(cause, _)| *cause);
+        self.context.tally.count_end(state, cause);
+        spans::record_end(&self.span, state.as_str(), cause.map(Cause::as_str));
         match failure {
             Some((cause, words)) => tracing::warn!(
                 job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"
@@ -459,6 +481,7 @@ impl Attempt {
             Finished::Now(state) => state.as_str(),
             Finished::Mail | Finished::Lost => "lost",
         };
+        spans::record_end(&self.span, state, None);
         match mode {
             ReleaseMode::Lack(reason) => {
                 self.context.tally.count_given_back(reason);

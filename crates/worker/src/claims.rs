@@ -26,11 +26,13 @@ use legwork_queue::port::Work as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use crate::active_attempts::ActiveAttempt;
 use crate::active_attempts::ActiveAttempts;
 use crate::lease_clock::boot_millis;
 use crate::renewal_requests::RenewalRequests;
+use crate::spans;
 
 /// Delay before a failed call is repeated. A Redis that is restarting refuses connections at once, so without a delay
 /// this would be a busy loop; half a second is short compared with the lease of the jobs that a lost claim may hold.
@@ -281,6 +283,9 @@ impl Claimer {
     /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: where Redis is away for
     /// longer, the jobs are given up, and reclaimed once their leases have expired.
     async fn begin(&self, batch: Vec<(Claimed, ActiveAttempt)>) -> Vec<ClaimedJob> {
+        // They end when the jobs may begin.
+        let _claims: Vec<Span> =
+            batch.iter().map(|(claimed, _)| spans::of_claim(claimed, self.worker.as_str())).collect();
         let (again, first): (Vec<_>, Vec<_>) = batch.into_iter().partition(|(job, _)| job.attempt > 1);
         let job = |(claimed, active), begun| ClaimedJob { claimed, begun, active };
         let mut ready: Vec<ClaimedJob> =

@@ -62,6 +62,7 @@ pub mod renewal_requests;
 pub mod runner;
 pub mod server_watch;
 mod settlement;
+mod spans;
 mod stall;
 pub mod startup;
 pub mod supervisor;

@@ -8,6 +8,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
 use legwork_common::secrets::Secrets;
 use legwork_process::environ;
+use legwork_process::spans::SpanSettings;
 use legwork_worker::guard;
 use legwork_worker::options::WorkerOptions;
 use legwork_worker::program;
@@ -53,14 +54,16 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn start(options: WorkerOptions, environment: BTreeMap<String, String>) -> Result<(), Box<dyn Coded>> {
     let level = options.common.log.clone().unwrap_or_else(|| "info".to_owned());
     let secrets = Secrets::of(&environment);
-    legwork_process::telemetry::init(&level, options.common.log_format, secrets).map_err(boxed)?;
+    let spans = SpanSettings::find(&environment, "legwork-worker");
+    let spans =
+        legwork_process::telemetry::init(&level, options.common.log_format, secrets, spans).map_err(boxed)?;
     // Before the first thread, and before the first command of a job.
     environ::conceal().map_err(|error| boxed(StartError::Environment(error)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| boxed(StartError::from(error)))?;
-    let served = runtime.block_on(program::serve(options, environment));
+    let served = runtime.block_on(program::serve(options, environment, spans));
     // Tasks that did not end within their grace period are not waited for again.
     runtime.shutdown_background();
     served

@@ -10,6 +10,7 @@ use legwork_process::health::Metrics;
 use legwork_process::health::Readiness;
 use legwork_process::service_manager::ServiceManager;
 use legwork_process::shutdown::Shutdown;
+use legwork_process::spans::SpanExport;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Queue;
@@ -47,8 +48,12 @@ const URGENT_GRACE_PERIOD: Duration = Duration::from_secs(1);
 pub async fn serve(
     options: WorkerOptions,
     variables: BTreeMap<String, String>,
+    spans: Option<SpanExport>,
 ) -> Result<(), Box<dyn Coded>> {
     let tasks = Tasks::new();
+    if let Some(spans) = spans {
+        spans.start(&tasks);
+    }
     let shutdown = Shutdown::listen(&tasks).map_err(|error| boxed(StartError::from(error)))?;
     let health = answer_health(&options, &tasks).await?;
     let manager = ServiceManager::find(&variables).map_err(|error| boxed(StartError::from(error)))?;

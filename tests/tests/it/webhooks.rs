@@ -173,6 +173,7 @@ fn the_policy_reports_all_jobs_and_a_dispatcher_decides_otherwise() {
         "quick": [{"text": "done"}],
         "nested": [
             crate::team::calls("run_background_agent", &json!({"agent": "quick", "task": "below"})),
+            {"text": "waiting"},
             {"text": "done"},
         ],
     }});
@@ -185,6 +186,10 @@ fn the_policy_reports_all_jobs_and_a_dispatcher_decides_otherwise() {
     assert_eq!(verified(&of_dispatcher.next()).1["data"]["id"], id);
     let parent = state.dispatch(&[&team.file, "nested", "go"]);
     let mut agents = [verified(&of_policy.next()).1, verified(&of_policy.next()).1]
+        .map(|body| {
+            assert_eq!(body["type"], "job.completed");
+            body
+        })
         .map(|body| (body["data"]["agent"].as_str().unwrap().to_owned(), body["data"]["parent"].clone()));
     agents.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(agents, [("nested".to_owned(), Value::Null), ("quick".to_owned(), json!(parent))]);

@@ -15,8 +15,10 @@ use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::auto_model;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::halt::Halt;
+use super::spans;
 use super::state::RunState;
 use super::written::Written;
 use crate::journal::JournalError;
@@ -259,8 +261,12 @@ impl RunState<'_> {
                 () = self.final_flush_deadline() => Ok(()),
             }
         };
-        let (answer, ()) = tokio::try_join!(stream, writing)?;
-        answer.ok_or(Halt::Stopped)
+        let span = spans::of_model_call(settings, &request.agent);
+        let both = async { tokio::try_join!(stream, writing) };
+        let (answer, ()) = both.instrument(span.clone()).await?;
+        let answer = answer.ok_or(Halt::Stopped)?;
+        spans::record_reply(&span, &answer);
+        Ok(answer)
     }
 
     /// Returns when the last text of a cancelled run must be written; never for a run that is not cancelled.

@@ -10,10 +10,12 @@ use legwork_common::service::CallIndex;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use tracing::Instrument as _;
 
 use super::excerpt;
 use super::halt::Halt;
 use super::inner::InnerRuns;
+use super::spans;
 use super::state::RunState;
 use crate::history;
 use crate::hooks;
@@ -77,10 +79,15 @@ impl RunState<'_> {
         journal.confirm_lease().await?;
         let ToolCall { name, arguments, .. } = call.clone();
         journal.note(RunEvent::ToolStarted { call: index, name: name.clone(), arguments });
-        let outcome = AssertUnwindSafe(self.outcome(index, &call))
+        let span = spans::of_tool_call(&call, self.current.toolbox.get(&name).is_some());
+        let outcome = AssertUnwindSafe(self.outcome(index, &call).instrument(span.clone()))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Ok(ToolOutcome::error(format!("the tool {name} crashed"))))?;
+        if outcome.is_error {
+            spans::record_error(&span, "tool_error");
+        }
+        drop(span);
         journal.note(RunEvent::ToolEnded { call: index, name, is_error: outcome.is_error });
         // A tool may notice the cancellation first and return an outcome, such as a command that was killed. That
         // is not the call's outcome: without a record the next attempt runs it again or reports it as interrupted.

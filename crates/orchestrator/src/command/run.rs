@@ -33,6 +33,8 @@ use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
 use legwork_queue::operator::check_prices;
+use legwork_spans::SPAN_TARGET;
+use legwork_spans::set_parent;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::server_watch::end_server_without_folder;
@@ -40,6 +42,7 @@ use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::cli::RunArgs;
 use crate::context::Connection;
@@ -404,7 +407,11 @@ impl RunSession {
             person: self.terminal.clone().map(|terminal| terminal as _),
             environment: Arc::clone(&self.environment),
         };
-        let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone());
+        // A prompt continues the trace of this program, where it is part of one.
+        let span =
+            tracing::info_span!(target: SPAN_TARGET, "run", gen_ai.conversation.id = %root.owner.session());
+        set_parent(&span, self.context.trace().as_ref());
+        let running = legwork_agent::run(assignment, ports, self.shutdown.drain.clone()).instrument(span);
         let outcome = tokio::select! {
             outcome = Box::pin(running) => outcome,
             () = self.shutdown.now.cancelled() => Outcome::Stopped { usage: Usage::default() },
