@@ -205,7 +205,7 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     }
 }
 
-/// Reads `task_budget`: a number of tokens, or a map with it. Zero is no budget.
+/// Reads `task_budget`: a number of tokens, or a map with it. Zero means none.
 fn read_task_budget(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<u64> {
     let node = fields.node("task_budget")?;
     let total = if matches!(node.value, Value::Map(_)) {
