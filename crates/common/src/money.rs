@@ -2,9 +2,9 @@
 //!
 //! Amounts are whole millionths of a dollar, so that sums are exact.
 //!
-//! The table below was typed in from the providers' public lists, as of its date. It is not read from a provider, and
-//! prices change: check it against the provider before you rely on it, and put what you pay into the policy file's
-//! `prices` or the agent file's `cost`, which override it.
+//! The table below was compared with a public collection of the providers' lists as of its date, and not with the providers
+//! themselves. Prices change: check them against the provider before you rely on them, and put what you pay into the policy
+//! file's `prices` or the agent file's `cost`, which override the table.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use crate::job::Usage;
 
-/// The date of the table: prices of the providers' public lists, typed in then and to be checked against the provider.
-pub const PRICES_OF: &str = "2025-11-01";
+/// The date of the list that the table was compared with: <https://github.com/simonw/llm-prices>.
+pub const PRICES_OF: &str = "2026-08-05";
 /// Millionths of a dollar in a dollar.
 const MICROS: f64 = 1_000_000.0;
 /// Tokens that a price is for.
@@ -27,7 +27,7 @@ const TOKENS: u128 = 1_000_000;
 
 /// List prices in dollars for a million tokens: input, input from the cache, output. Prices for long requests, for batches
 /// and of contracts are not here; the policy file and agent files override.
-const TABLE: [(&str, f64, f64, f64); 34] = [
+const TABLE: [(&str, f64, f64, f64); 66] = [
     ("anthropic/claude-3-5-haiku", 0.8, 0.08, 4.0),
     ("anthropic/claude-3-5-sonnet", 3.0, 0.3, 15.0),
     ("anthropic/claude-3-7-sonnet", 3.0, 0.3, 15.0),
@@ -35,15 +35,28 @@ const TABLE: [(&str, f64, f64, f64); 34] = [
     ("anthropic/claude-opus-4", 15.0, 1.5, 75.0),
     ("anthropic/claude-opus-4-0", 15.0, 1.5, 75.0),
     ("anthropic/claude-opus-4-1", 15.0, 1.5, 75.0),
+    ("anthropic/claude-opus-4-5", 5.0, 0.5, 25.0),
+    ("anthropic/claude-opus-4-6", 5.0, 0.5, 25.0),
+    ("anthropic/claude-opus-4-7", 5.0, 0.5, 25.0),
+    ("anthropic/claude-opus-4-8", 5.0, 0.5, 25.0),
     ("anthropic/claude-sonnet-4", 3.0, 0.3, 15.0),
     ("anthropic/claude-sonnet-4-0", 3.0, 0.3, 15.0),
     ("anthropic/claude-sonnet-4-5", 3.0, 0.3, 15.0),
     ("deepseek/deepseek-chat", 0.28, 0.028, 0.42),
     ("deepseek/deepseek-reasoner", 0.28, 0.028, 0.42),
+    ("deepseek/deepseek-v4-flash", 0.14, 0.028, 0.28),
+    ("deepseek/deepseek-v4-pro", 1.74, 0.145, 3.48),
     ("google/gemini-2.0-flash", 0.1, 0.025, 0.4),
     ("google/gemini-2.5-flash", 0.3, 0.03, 2.5),
     ("google/gemini-2.5-flash-lite", 0.1, 0.01, 0.4),
     ("google/gemini-2.5-pro", 1.25, 0.125, 10.0),
+    ("google/gemini-3-flash-preview", 0.5, 0.05, 3.0),
+    ("google/gemini-3-pro-preview", 2.0, 0.2, 12.0),
+    ("google/gemini-3.1-flash-lite-preview", 0.25, 0.025, 1.5),
+    ("google/gemini-3.1-pro-preview", 2.0, 0.2, 12.0),
+    ("google/gemini-3.5-flash", 1.5, 0.15, 9.0),
+    ("google/gemini-3.5-flash-lite", 0.3, 0.03, 2.5),
+    ("google/gemini-3.6-flash", 1.5, 0.15, 7.5),
     ("mistral/mistral-large", 2.0, 2.0, 6.0),
     ("mistral/mistral-medium", 0.4, 0.4, 2.0),
     ("mistral/mistral-small", 0.1, 0.1, 0.3),
@@ -56,12 +69,31 @@ const TABLE: [(&str, f64, f64, f64); 34] = [
     ("openai/gpt-5-mini", 0.25, 0.025, 2.0),
     ("openai/gpt-5-nano", 0.05, 0.005, 0.4),
     ("openai/gpt-5-pro", 15.0, 15.0, 120.0),
+    ("openai/gpt-5.1", 1.25, 0.125, 10.0),
+    ("openai/gpt-5.1-codex", 1.25, 0.125, 10.0),
+    ("openai/gpt-5.1-codex-mini", 0.25, 0.025, 2.0),
+    ("openai/gpt-5.2", 1.75, 0.175, 14.0),
+    ("openai/gpt-5.2-pro", 21.0, 21.0, 168.0),
+    ("openai/gpt-5.4", 2.5, 0.25, 15.0),
+    ("openai/gpt-5.4-mini", 0.75, 0.075, 4.5),
+    ("openai/gpt-5.4-nano", 0.2, 0.02, 1.25),
+    ("openai/gpt-5.4-pro", 30.0, 30.0, 180.0),
+    ("openai/gpt-5.5", 5.0, 0.5, 30.0),
+    ("openai/gpt-5.5-pro", 30.0, 30.0, 180.0),
+    ("openai/gpt-5.6-luna", 0.2, 0.02, 1.2),
+    ("openai/gpt-5.6-sol", 5.0, 0.5, 30.0),
+    ("openai/gpt-5.6-terra", 2.0, 0.2, 12.0),
     ("openai/o1", 15.0, 7.5, 60.0),
     ("openai/o3", 2.0, 0.5, 8.0),
     ("openai/o3-mini", 1.1, 0.55, 4.4),
     ("openai/o4-mini", 1.1, 0.275, 4.4),
+    ("xai/grok-3", 3.0, 0.75, 15.0),
     ("xai/grok-3-mini", 0.3, 0.075, 0.5),
     ("xai/grok-4", 3.0, 0.75, 15.0),
+    ("xai/grok-4-fast", 0.2, 0.05, 0.5),
+    ("xai/grok-4.3", 1.25, 0.2, 2.5),
+    ("xai/grok-4.5", 2.0, 0.3, 6.0),
+    ("xai/grok-code-fast-1", 0.2, 0.02, 1.5),
 ];
 
 /// An amount in millionths of a dollar; dollars in JSON.
@@ -282,7 +314,8 @@ mod tests {
             ("anthropic/claude-sonnet-4-5-20250929", Some(3_000_000)),
             ("anthropic/claude-opus-4-20250514", Some(15_000_000)),
             // A later model is not an earlier one with a version.
-            ("anthropic/claude-opus-4-7", None),
+            ("anthropic/claude-opus-4-7", Some(5_000_000)),
+            ("anthropic/claude-opus-4-9", None),
             ("mistral/mistral-large-latest", Some(2_000_000)),
             ("ollama/llama3", None),
             ("gpt-4o", None),

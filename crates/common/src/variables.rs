@@ -46,6 +46,10 @@ pub const ALLOW_TOOLSETS: &str = "LEGWORK_ALLOW_TOOLSETS";
 pub const DENY_TOOLSETS: &str = "LEGWORK_DENY_TOOLSETS";
 /// The only programs that a worker starts as agents and as MCP servers, separated by commas.
 pub const ALLOW_COMMANDS: &str = "LEGWORK_ALLOW_COMMANDS";
+/// The private key that signs the jobs that a program dispatches.
+pub const SIGNING_KEY: &str = "LEGWORK_SIGNING_KEY";
+/// The public keys whose jobs a worker runs.
+pub const TRUST: &str = "LEGWORK_TRUST";
 /// The memory that a worker and the commands of its jobs may hold.
 pub const MEMORY_LIMIT: &str = "LEGWORK_MEMORY_LIMIT";
 /// Whether commands and file tools are confined to the folder of their job.

@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(
             detail(check_left(&json!({"jobs": [], "colour": 1}))),
             "the body: unknown field `colour`, expected one of `jobs`, `team`, `agent_file`, `session`, `cap`, \
-             `session_budget`, `approvals`"
+             `session_jobs`, `session_budget`, `approvals`"
         );
         // A field of one job of a batch is one of a job only.
         let of_batch = detail(read::<Jobs>(json!({"jobs": [{"colour": 1}]})));

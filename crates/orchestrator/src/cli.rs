@@ -4,6 +4,7 @@ mod approve;
 mod dispatch;
 mod examples;
 mod job_options;
+mod keys;
 mod limits;
 mod reading;
 mod schedule;
@@ -31,6 +32,8 @@ pub use self::approve::ApproveArgs;
 pub use self::approve::DenyArgs;
 pub use self::dispatch::DispatchArgs;
 pub use self::job_options::JobOptionArgs;
+pub use self::keys::KeysCommand;
+pub use self::keys::NewKeyArgs;
 pub use self::limits::SessionLimits;
 pub use self::reading::Named;
 pub use self::reading::documented;
@@ -106,6 +109,9 @@ pub enum Command {
     Schedule(ScheduleCommand),
     /// Show what all programs of the namespace agree on, or change it
     Configure(ConfigureArgs),
+    /// Make the keys that sign jobs, for workers that run signed jobs only
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Serve the background-agent tools to other programs over the Model Context Protocol
     Mcp(McpArgs),
     /// Serve jobs, output, workers and metrics over HTTP

@@ -9,6 +9,7 @@ mod delete;
 mod dispatch;
 mod doctor;
 mod explain;
+mod keys;
 mod list;
 mod local;
 mod man;
@@ -64,6 +65,7 @@ pub async fn execute(context: Context, command: Command) -> Result<ExitStatus, F
         Command::Configure(args) => configure::configure(context, args).await,
         Command::Completions(args) => completions::completions(&context, &args),
         Command::Man(args) => man::man(&context, &args),
+        Command::Keys(command) => keys::keys(&context, &command),
         Command::Mcp(args) => Box::pin(mcp::mcp(context, args)).await,
         Command::Local(command) => local::local(&context, command).await,
         Command::Bench(args) => Box::pin(bench::bench(context, args)).await,

@@ -21,8 +21,10 @@ use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Operator;
 use legwork_queue::Queue;
+use legwork_queue::operator::DispatcherKey;
 use legwork_queue::operator::SessionLanes;
 use legwork_worker::backend::Backend;
+use legwork_worker::key_file;
 use legwork_worker::options::CommonOptions;
 use legwork_worker::runner::for_agents;
 use tokio::time::Instant;
@@ -149,6 +151,7 @@ impl Context {
         kind: ConnectionKind,
         while_away: WhileAway,
     ) -> Result<Connection, Failure> {
+        let key = self.dispatcher_key()?;
         let mut backend = Backend::find(&self.common, &self.variables).await?;
         if let Some(notice) = backend.notice() {
             tracing::info!("{notice}");
@@ -175,11 +178,19 @@ impl Context {
                 Prices::default()
             }
         };
-        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices);
+        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices).with_key(key);
         if is_alone {
             Box::pin(replace_workers(self, &operator)).await?;
         }
         Ok(Connection { operator, backend })
+    }
+
+    /// The key that signs what this program dispatches; `None` without `--signing-key`.
+    fn dispatcher_key(&self) -> Result<Option<DispatcherKey>, Failure> {
+        let Some(file) = &self.common.signing_key else { return Ok(None) };
+        let key = key_file::signing_key(file)?;
+        let trust = self.common.trust.as_deref().map(key_file::trust).transpose()?;
+        Ok(Some(DispatcherKey::new(key, trust.unwrap_or_default())))
     }
 
     /// Reads and resolves an agent file; prints its warnings.

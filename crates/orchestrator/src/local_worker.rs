@@ -114,6 +114,7 @@ impl LocalWorker {
             policy: config.policy,
             stall_after: config.stall_after,
             guard: config.guard.clone(),
+            admission: None,
             memory_limit: None,
             webhooks: Webhooks::find(&config.variables)?,
         };

@@ -3,6 +3,7 @@
 mod escape;
 mod head;
 pub mod table;
+mod transcript;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use legwork_common::duration;
 use legwork_common::job::Job;
 use legwork_common::lifecycle::State;
 use owo_colors::OwoColorize as _;
+pub use transcript::paragraph;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::render::table::Column;

@@ -17,6 +17,7 @@
 //! - `questions`: what waits for a person, and answering it.
 //! - `workers`: the fleet, and which lanes it serves. `pauses`: paused queues, and workers that are asked to end.
 //! - `schedule`: jobs by cron expression, and firing those that are due.
+//! - `signing`: the key that signs what is dispatched.
 //! - `stats`: how many of all of these there are. `settings`: what the namespace agrees on.
 //! - [`mod@bench`]: the queue's side of a measurement.
 //!
@@ -50,6 +51,7 @@ mod schedule;
 mod send;
 mod sessions;
 mod settings;
+mod signing;
 mod staleness;
 mod stats;
 mod stop;
@@ -93,6 +95,7 @@ pub use sessions::OwnerTerms;
 pub use sessions::Ownership;
 pub use sessions::SessionOptions;
 pub use sessions::SessionOwner;
+pub use signing::DispatcherKey;
 pub use stats::AgentStats;
 pub use stats::AskingStats;
 pub use stats::Buckets;
@@ -151,12 +154,13 @@ pub struct Operator {
     lanes: SessionLanes,
     models: models::KnownModels,
     prices: Prices,
+    key: Option<DispatcherKey>,
 }
 
 impl Operator {
     /// The operator of the queue that `observer` watches. `lanes` holds for every session opened through this handle.
     pub fn new(observer: Observer, lanes: SessionLanes) -> Self {
-        Self { observer, lanes, models: models::KnownModels::default(), prices: Prices::default() }
+        Self { observer, lanes, models: models::KnownModels::default(), prices: Prices::default(), key: None }
     }
 
     /// The same with a fleet's prices.
@@ -177,6 +181,6 @@ impl Operator {
 
     /// The service of one dispatcher, which sees only the jobs below it.
     pub fn service(&self, caller: Caller) -> Service {
-        Service::new(self.observer.clone(), caller)
+        Service::new(self.observer.clone(), caller).signed_by(self.signer())
     }
 }

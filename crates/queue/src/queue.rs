@@ -19,6 +19,7 @@ mod schedules;
 mod select;
 mod server;
 mod session_state;
+mod signing;
 mod slice;
 mod statistics;
 mod stop;

@@ -37,6 +37,7 @@ use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
+use legwork_signing::JobSigner;
 use legwork_spans::SPAN_TARGET;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -124,12 +125,19 @@ pub struct Service {
     caller: Caller,
     /// Whether [`Mailbox::settled`] waits for the caller's jobs.
     waits: bool,
+    signer: Option<JobSigner>,
 }
 
 impl Service {
     /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
-        Self { observer, caller, waits: true }
+        Self { observer, caller, waits: true, signer: None }
+    }
+
+    /// The same service, whose jobs are signed where there is a signer.
+    #[must_use]
+    pub fn signed_by(self, signer: Option<JobSigner>) -> Self {
+        Self { signer, ..self }
     }
 
     /// The same service, whose [`Mailbox::settled`] returns at once: for a root that stops or leaves its jobs when its
@@ -221,6 +229,7 @@ impl Service {
             by: self.caller.by,
             team: self.caller.team.clone(),
             jobs: requests.into_iter().map(|request| self.new_job(request, trace.clone())).collect(),
+            signer: self.signer.clone(),
         };
         let mut stored = self.queue().enqueue(&request).await?;
         if stored == Err(EnqueueRefusal::NoTeam) {

@@ -44,6 +44,9 @@ use tracing::Span;
 
 use crate::active_attempts::ActiveAttempts;
 use crate::active_attempts::AttemptHandle;
+use crate::admission::Admission;
+use crate::admission::AdmissionError;
+use crate::admission::AttemptAdmission;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimedJob;
 use crate::deadline;
@@ -111,6 +114,8 @@ pub struct AttemptContext {
     pub tally: Tally,
     /// The teams that attempts have read.
     pub teams: TeamCache,
+    /// Which signed jobs are run; `None` for all jobs, signed or not.
+    pub admission: Option<Admission>,
 }
 
 /// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
@@ -124,6 +129,7 @@ pub struct Attempt {
     hears_mail: AtomicBool,
     /// Cancelled once the attempt has finished a turn.
     finished_turn: CancellationToken,
+    admission: AttemptAdmission,
     /// Its span, which is disabled where none is exported.
     span: Span,
 }
@@ -132,6 +138,7 @@ impl Attempt {
     /// An attempt at a claimed job whose fence is set.
     pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
         Self {
+            admission: AttemptAdmission::new(context.admission.clone()),
             context,
             job,
             stall_detector: Arc::default(),
@@ -350,7 +357,10 @@ impl Attempt {
                     let message = format!("what earlier attempts recorded cannot be read: {error}");
                     return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::AgentError, message, usage }));
                 }
-                PrepareError::AlteredTeam => {
+                PrepareError::Admission(AdmissionError::Ledger(error)) => {
+                    return Err(RunEnd::Lacks(format!("a ledger of the signed jobs that it ran: {error}")));
+                }
+                PrepareError::AlteredTeam | PrepareError::Admission(AdmissionError::Refused(_)) => {
                     let message = error.to_string();
                     return Err(RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage }));
                 }
@@ -367,7 +377,8 @@ impl Attempt {
             return Ok(Prepared::default());
         }
         let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
-        prepare::read(&*self.context.work, &self.context.teams, self.claimed(), has_turns).await
+        let checks = (&self.context.teams, &self.admission);
+        prepare::read(&*self.context.work, checks, self.claimed(), has_turns).await
     }
 
     /// Everything that the runner needs, and the service in it.
@@ -389,7 +400,7 @@ impl Attempt {
             root_agent: self.claimed().spec.root_agent.clone(),
             approvals: self.claimed().spec.approvals,
         };
-        let service = Service::new(self.context.observer.clone(), caller);
+        let service = Service::new(self.context.observer.clone(), caller).signed_by(self.admission.signer());
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
         let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);
@@ -450,7 +461,12 @@ impl Attempt {
             is_first_attempt: attempt == 1,
         };
         match self.context.log_writer.finish(finish).await {
-            Ok(Finished::Now(state)) => self.log_end(state, failure),
+            Ok(Finished::Now(state)) => {
+                if state.is_terminal() {
+                    self.admission.end(self.claimed()).await;
+                }
+                self.log_end(state, failure);
+            }
             Ok(Finished::Mail) => return ControlFlow::Continue(()),
             Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
             Err(_) => {

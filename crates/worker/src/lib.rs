@@ -14,6 +14,7 @@
 //!
 //! - [`attempt`]: one attempt, from claim to finish. `prepare`: what it reads first; `copied_turns`: the turns that it
 //!   takes over from a job that it retries; `settlement`: what becomes of the job; pure.
+//! - [`admission`]: which signed jobs it trusts; [`ledger`]: what it ran of them; [`key_file`]: keys from files.
 //! - [`permits`]: what this worker runs at all; pure. [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
 //! - [`active_attempts`]: the attempts of the worker. [`cancel`]: why one must end. [`lease_clock`]: how long they may
 //!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
@@ -34,6 +35,7 @@
 //!   machine.
 
 pub mod active_attempts;
+pub mod admission;
 pub mod attempt;
 pub mod backend;
 pub mod cancel;
@@ -45,7 +47,9 @@ pub mod guard;
 pub mod host;
 pub mod job_folders;
 pub mod journal;
+pub mod key_file;
 pub mod lease_clock;
+pub mod ledger;
 pub mod log_writer;
 pub mod memory;
 pub mod metered;

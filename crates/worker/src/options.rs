@@ -69,6 +69,12 @@ pub struct CommonOptions {
     /// Give commands of agents the whole environment, API keys too, and not only PATH, HOME, the locale and the like
     #[arg(long, env = variables::INHERIT_ENVIRONMENT, global = true, hide_short_help = true)]
     pub inherit_environment: bool,
+    /// The private key that signs the jobs that this program dispatches; `legwork keys new` makes one
+    #[arg(long, env = variables::SIGNING_KEY, value_name = "FILE", global = true, hide_short_help = true)]
+    pub signing_key: Option<PathBuf>,
+    /// The public keys that are trusted: a worker runs the jobs of these only, and `retry` signs theirs again
+    #[arg(long, env = variables::TRUST, value_name = "FILE", global = true, hide_short_help = true)]
+    pub trust: Option<PathBuf>,
     /// The folder of the embedded server
     #[arg(long, env = variables::STATE_DIR, value_name = "DIR", global = true, hide_short_help = true)]
     pub state_dir: Option<PathBuf>,
@@ -98,10 +104,12 @@ impl WorkerOptions {
 impl WorkerOptions {
     /// What this worker runs at all.
     pub fn permits(&self) -> Permits {
+        let only = |names: &[String]| (!names.is_empty()).then(|| names.iter().cloned().collect());
         Permits {
-            toolsets: self.allow_toolsets.iter().cloned().collect(),
+            agents: None,
+            toolsets: only(&self.allow_toolsets),
             denied_toolsets: self.deny_toolsets.iter().cloned().collect(),
-            commands: self.allow_commands.iter().cloned().collect(),
+            commands: only(&self.allow_commands),
         }
     }
 }

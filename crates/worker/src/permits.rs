@@ -10,21 +10,53 @@ use legwork_common::team::McpServer;
 use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
+use thiserror::Error;
 
 /// The program that starts servers of Docker's catalog.
 const DOCKER: &str = "docker";
 /// The toolset whose commands are those of the agent file, as hooks and commands after an edit are.
 const SCRIPT: &str = "script";
 
-/// What the operator permits. The default permits everything.
+/// What the operator permits, or a key may sign. The default permits everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permits {
-    /// The only toolsets, by their `type`; all where empty.
-    pub toolsets: BTreeSet<String>,
+    /// The only agents; `None` for all.
+    pub agents: Option<BTreeSet<String>>,
+    /// The only toolsets, by their `type`; `None` for all.
+    pub toolsets: Option<BTreeSet<String>>,
     /// Toolsets that are refused although they may be permitted above.
     pub denied_toolsets: BTreeSet<String>,
-    /// The only programs of `command:` agents and MCP servers, as the agent file spells them; all where empty.
-    pub commands: BTreeSet<String>,
+    /// The only programs of `command:` agents and MCP servers, as the agent file spells them; `None` for all.
+    pub commands: Option<BTreeSet<String>>,
+}
+
+/// What an agent has and is not permitted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unpermitted {
+    /// The agent itself.
+    #[error("the agent {0}")]
+    Agent(String),
+    /// A toolset of it.
+    #[error("the toolset {0}")]
+    Toolset(String),
+    /// The program that it is.
+    #[error("the command {0}")]
+    Command(String),
+    /// The program of an MCP server.
+    #[error("the MCP server {0}")]
+    McpServer(String),
+}
+
+impl Unpermitted {
+    /// What a worker lacks that does not run it.
+    pub fn lacking(&self) -> String {
+        let flags = match self {
+            Self::Agent(_) => "",
+            Self::Toolset(_) => " (--allow-toolset, --deny-toolset)",
+            Self::Command(_) | Self::McpServer(_) => " (--allow-command)",
+        };
+        format!("a permit for {self}{flags}")
+    }
 }
 
 impl Permits {
@@ -33,8 +65,8 @@ impl Permits {
     ///
     /// # Errors
     ///
-    /// What is not permitted, for the operator of the job.
-    pub fn check(&self, team: &Team, agent: &Agent) -> Result<(), String> {
+    /// The first thing that is not permitted.
+    pub fn check(&self, team: &Team, agent: &Agent) -> Result<(), Unpermitted> {
         let mut checked = BTreeSet::new();
         let mut open = vec![agent];
         while let Some(agent) = open.pop() {
@@ -48,11 +80,14 @@ impl Permits {
         Ok(())
     }
 
-    fn check_one(&self, agent: &Agent) -> Result<(), String> {
+    fn check_one(&self, agent: &Agent) -> Result<(), Unpermitted> {
+        if !permits(&self.agents, &agent.name) {
+            return Err(Unpermitted::Agent(agent.name.clone()));
+        }
         if let AgentKind::Command { program, .. } = &agent.kind
-            && !self.permits_command(program)
+            && !permits(&self.commands, program)
         {
-            return Err(format!("a permit for the command {program} (--allow-command)"));
+            return Err(Unpermitted::Command(program.clone()));
         }
         if !agent.hooks.is_empty() {
             self.check_name(SCRIPT)?;
@@ -60,15 +95,14 @@ impl Permits {
         agent.toolsets.iter().try_for_each(|toolset| self.check_toolset(toolset))
     }
 
-    fn check_name(&self, toolset: &str) -> Result<(), String> {
-        let is_permitted = self.toolsets.is_empty() || self.toolsets.contains(toolset);
-        if is_permitted && !self.denied_toolsets.contains(toolset) {
+    fn check_name(&self, toolset: &str) -> Result<(), Unpermitted> {
+        if permits(&self.toolsets, toolset) && !self.denied_toolsets.contains(toolset) {
             return Ok(());
         }
-        Err(format!("a permit for the toolset {toolset} (--allow-toolset, --deny-toolset)"))
+        Err(Unpermitted::Toolset(toolset.to_owned()))
     }
 
-    fn check_toolset(&self, toolset: &Toolset) -> Result<(), String> {
+    fn check_toolset(&self, toolset: &Toolset) -> Result<(), Unpermitted> {
         let runs_scripts =
             matches!(&toolset.kind, ToolsetKind::Filesystem { post_edit, .. } if !post_edit.is_empty());
         self.check_name(type_name(&toolset.kind))?;
@@ -81,15 +115,15 @@ impl Permits {
             McpServer::Docker { .. } => DOCKER,
             McpServer::Remote { .. } => return Ok(()),
         };
-        if self.permits_command(program) {
+        if permits(&self.commands, program) {
             return Ok(());
         }
-        Err(format!("a permit for the MCP server {program} (--allow-command)"))
+        Err(Unpermitted::McpServer(program.to_owned()))
     }
+}
 
-    fn permits_command(&self, program: &str) -> bool {
-        self.commands.is_empty() || self.commands.contains(program)
-    }
+fn permits(only: &Option<BTreeSet<String>>, name: &str) -> bool {
+    only.as_ref().is_none_or(|only| only.contains(name))
 }
 
 #[cfg(test)]
@@ -118,14 +152,19 @@ agents:
     fn an_agent_runs_only_with_what_is_permitted() {
         let team = team::parse("team.yaml", FILE.as_bytes()).unwrap().team;
         let everything = Permits::default();
-        let only_files = Permits { toolsets: names(&["filesystem", "mcp"]), ..Permits::default() };
+        let only_files = Permits { toolsets: Some(names(&["filesystem", "mcp"])), ..Permits::default() };
         let no_shell = Permits { denied_toolsets: names(&["shell", "script"]), ..Permits::default() };
-        let one_program = Permits { commands: names(&["server"]), ..Permits::default() };
+        let one_program = Permits { commands: Some(names(&["server"])), ..Permits::default() };
+        let two_agents = Permits { agents: Some(names(&["files", "innocent"])), ..Permits::default() };
+        let nothing =
+            Permits { toolsets: Some(names(&[])), commands: Some(names(&[])), ..Permits::default() };
         for (permits, refused) in [
             (&everything, &[][..]),
             (&only_files, &["shell", "hooks", "innocent", "onward"]),
             (&no_shell, &["shell", "hooks", "innocent", "onward"]),
             (&one_program, &["program"]),
+            (&two_agents, &["shell", "hooks", "mcp", "remote", "program", "innocent", "onward"]),
+            (&nothing, &["shell", "files", "hooks", "mcp", "remote", "program", "innocent", "onward"]),
         ] {
             for agent in team.agents() {
                 let expected = !refused.contains(&agent.name.as_str());
@@ -133,6 +172,6 @@ agents:
             }
         }
         let reason = no_shell.check(&team, team.agent("innocent").unwrap()).unwrap_err();
-        assert_eq!(reason, "a permit for the toolset shell (--allow-toolset, --deny-toolset)");
+        assert_eq!(reason.lacking(), "a permit for the toolset shell (--allow-toolset, --deny-toolset)");
     }
 }

@@ -15,6 +15,8 @@ use legwork_queue::port::Claimed;
 use legwork_queue::port::Work;
 use thiserror::Error;
 
+use crate::admission::AdmissionError;
+use crate::admission::AttemptAdmission;
 use crate::copied_turns;
 use crate::copied_turns::CopiedTurns;
 use crate::parking::OpenTurn;
@@ -43,24 +45,28 @@ pub(crate) enum PrepareError {
     /// The stored team is not the one that the job was dispatched with.
     #[error("the stored team is not the one that the job was dispatched with: its digest differs")]
     AlteredTeam,
+    /// The job is not trusted here, or that is not known.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// A later release stored what the attempt needs, or it is damaged: another worker may be able to read it.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }
 
-/// Reads it. `has_turns`: whether an earlier attempt or run may have recorded turns.
+/// Reads it, the turns only once the job is admitted. `has_turns`: whether an earlier attempt or run may have recorded turns.
 ///
 /// # Errors
 ///
 /// [`PrepareError`] when the queue cannot be asked, or has a team or turns that this release cannot read.
 pub(crate) async fn read(
     work: &dyn Work,
-    teams: &TeamCache,
+    (teams, admission): (&TeamCache, &AttemptAdmission),
     claimed: &Claimed,
     has_turns: bool,
 ) -> Result<Prepared, PrepareError> {
     let job = claimed.lease.id;
     let team = read_team(work, teams, claimed).await?;
+    admission.admit(claimed, team.as_ref().map(|(team, _)| &**team)).await?;
     let (recorded, last_reply) = if has_turns { read_turns(work, job).await? } else { (Vec::new(), None) };
     let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded).await?;
     let open_turn = read_open_turn(work, job, last_reply).await?;

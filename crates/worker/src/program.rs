@@ -59,13 +59,14 @@ pub async fn serve(
     let manager = ServiceManager::find(&variables).map_err(|error| boxed(StartError::from(error)))?;
     // Before the first connection: an unusable folder is not worth waiting for Redis.
     let work_dir = work_dir::select(&options, &variables).map_err(boxed)?;
+    let admission = startup::admission(&options, &variables)?;
 
     let opened = startup::open_queue(&options, &variables, &shutdown.drain).await?;
     let Some((backend, queue)) = opened else { return Ok(()) };
     let policy = options.common.policy().map_err(boxed)?;
     let guard = backend.guard(&tasks).map_err(boxed)?;
-    let settings =
-        startup::settings(&options, &variables, Arc::clone(&policy), guard.clone()).map_err(boxed)?;
+    let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone(), admission)
+        .map_err(boxed)?;
     sweep_job_folders(&options, &tasks, &queue, &work_dir);
     let runner =
         startup::runner(&options, variables, (&queue, policy, work_dir), guard, (&health.models, &tasks))?;

@@ -230,8 +230,8 @@ impl Runner for AgentRunner {
         let Some(agent) = team.agent(&spec.agent) else {
             return rejected(format!("the team has no agent `{}`", spec.agent));
         };
-        if let Err(lacking) = self.permits.check(&team, agent) {
-            return RunEnd::Lacks(lacking);
+        if let Err(unpermitted) = self.permits.check(&team, agent) {
+            return RunEnd::Lacks(unpermitted.lacking());
         }
         let environment = match self.environment(&run.claimed) {
             Ok(environment) => environment,

@@ -21,11 +21,16 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::backend::Backend;
 use crate::backend::BackendError;
+use crate::backend::embedded_config;
 use crate::guard::Guard;
 use crate::guard::Sandbox;
 use crate::host::host_name;
+use crate::key_file;
+use crate::ledger::Ledger;
+use crate::ledger::LedgerError;
 use crate::memory;
 use crate::metered::MeteredModels;
 use crate::metered::ModelMetrics;
@@ -64,6 +69,15 @@ pub enum StartError {
         /// The reason.
         detail: String,
     },
+    /// The ledger of signed jobs cannot be opened.
+    #[error("the ledger of signed jobs in {folder} cannot be opened: {source}")]
+    Ledger {
+        /// Its folder.
+        folder: String,
+        /// Why.
+        #[source]
+        source: LedgerError,
+    },
     /// The work dir cannot be used.
     #[error("the work dir {folder} {detail}")]
     WorkDir {
@@ -80,6 +94,7 @@ impl Coded for StartError {
             Self::System(_) => "system",
             Self::Environment(_) => "environment",
             Self::Sandbox { .. } => "no_sandbox",
+            Self::Ledger { .. } => "no_ledger",
             Self::WorkDir { .. } => "no_work_dir",
         }
     }
@@ -92,6 +107,9 @@ impl Coded for StartError {
         match self {
             Self::System(_) | Self::Environment(_) => None,
             Self::Sandbox { .. } => Some("it needs Linux 6.2 or newer with Landlock, --sandbox-ports Linux 6.7; leave out --sandbox, or run the worker in a container of its own".to_owned()),
+            Self::Ledger { .. } => {
+                Some("select a folder that outlives the worker with --state-dir (LEGWORK_STATE_DIR)".to_owned())
+            }
             Self::WorkDir { .. } => Some("select another one with --work-dir (LEGWORK_WORK_DIR)".to_owned()),
         }
     }
@@ -170,6 +188,7 @@ pub(crate) fn settings(
     variables: &BTreeMap<String, String>,
     policy: Arc<Policy>,
     guard: Guard,
+    admission: Option<Admission>,
 ) -> Result<WorkerSettings, SecretError> {
     let host = host_name(variables);
     let lanes = match options.session {
@@ -186,9 +205,42 @@ pub(crate) fn settings(
         policy,
         stall_after: options.common.stall_after,
         guard,
+        admission,
         memory_limit: memory::limit(options.memory_limit),
         webhooks: Webhooks::find(variables)?,
     })
+}
+
+/// Which signed jobs the worker runs, with `--trust`: the trust file, the ledger in the state folder, and the worker's own
+/// key.
+pub(crate) fn admission(
+    worker: &WorkerOptions,
+    variables: &BTreeMap<String, String>,
+) -> Result<Option<Admission>, Box<dyn Coded>> {
+    let options = &worker.common;
+    let Some(file) = &options.trust else {
+        if options.signing_key.is_some() {
+            tracing::warn!(
+                "--signing-key has no effect on a worker without --trust: it signs for no job that it did not verify"
+            );
+        }
+        return Ok(None);
+    };
+    let trust = key_file::trust(file).map_err(boxed)?;
+    let key = options.signing_key.as_deref().map(key_file::signing_key).transpose().map_err(boxed)?;
+    match &key {
+        None => tracing::warn!("jobs of this worker's jobs are not signed: --signing-key names no key"),
+        Some(key) if !trust.has_worker(key) => tracing::warn!(
+            key = %key.id(),
+            "jobs of this worker's jobs are refused: the trust file does not have its key with `worker: true`"
+        ),
+        Some(_) => {}
+    }
+    let folder = embedded_config(options, variables).state_dir.join("trust");
+    let ledger = Ledger::open(&folder)
+        .map_err(|source| boxed(StartError::Ledger { folder: folder.display().to_string(), source }))?;
+    let queues = worker.session.is_none().then(|| worker.queues.iter().cloned().collect());
+    Ok(Some(Admission::new(trust, ledger, queues, key)))
 }
 
 /// The runner of the worker's jobs: agents, with models behind the fleet's rate limits.

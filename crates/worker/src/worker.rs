@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::active_attempts::ActiveAttempts;
+use crate::admission::Admission;
 use crate::attempt::AttemptContext;
 use crate::claims::Claimer;
 use crate::driver::ClaimerHandle;
@@ -85,6 +86,8 @@ pub struct WorkerSettings {
     pub stall_after: Duration,
     /// Kills the commands of jobs if this program cannot.
     pub guard: Guard,
+    /// Which signed jobs it runs; `None` for all jobs, signed or not.
+    pub admission: Option<Admission>,
     /// Bytes that this program and the commands of its jobs may hold together, before the heaviest job is ended; `None` for
     /// no limit.
     pub memory_limit: Option<u64>,
@@ -193,6 +196,7 @@ impl Worker {
             stall_after: self.settings.stall_after,
             tally: self.health.load.tally.clone(),
             teams: TeamCache::default(),
+            admission: self.settings.admission.clone(),
             work,
         }
     }

@@ -94,13 +94,14 @@ impl<'f> Audit<'f> {
         let accepted = &self.clients.accepted;
         format!(
             "{} jobs of {} dispatches and their trees: {} completed, {} failed, {} stopped; {} stops confirmed; \
-             {} model calls over {} APIs, {} replies broken; most attempts {}",
+             {} hostile jobs; {} model calls over {} APIs, {} replies broken; most attempts {}",
             self.jobs.len(),
             self.clients.dispatches,
             self.count("completed"),
             self.count("failed"),
             self.count("stopped"),
             accepted.iter().filter(|job| job.stopped.is_some()).count(),
+            self.clients.hostile.len(),
             self.fleet.provider.calls().len(),
             self.wires().len(),
             self.fleet.provider.broken(),
@@ -119,13 +120,18 @@ impl<'f> Audit<'f> {
         let tops = self.jobs.iter().filter(|(_, job)| job["parent"].is_null());
         let (dispatched, delegated): (Vec<_>, Vec<_>) =
             tops.partition(|(_, job)| !text(job, "task").contains('.'));
-        let roots: BTreeSet<&str> = dispatched.into_iter().map(|(id, _)| id.as_str()).collect();
+        let hostile: BTreeSet<&str> = self.clients.hostile.iter().map(String::as_str).collect();
+        let roots: BTreeSet<&str> =
+            dispatched.into_iter().map(|(id, _)| id.as_str()).filter(|id| !hostile.contains(id)).collect();
         let tasks: BTreeSet<&str> = delegated.iter().map(|(_, job)| text(job, "task")).collect();
         assert_eq!(tasks.len(), delegated.len(), "an orchestrator dispatches a job once");
         let accepted: BTreeSet<&str> = self.clients.accepted.iter().map(|job| job.id.as_str()).collect();
         assert_eq!(accepted.len(), self.clients.accepted.len(), "one id for each key");
         assert_eq!(roots, accepted, "the accepted jobs exist, and no others");
-        for job in self.jobs.values() {
+        for id in &hostile {
+            Self::check_hostile(&self.jobs[*id]);
+        }
+        for job in self.jobs.values().filter(|job| !hostile.contains(text(job, "id"))) {
             self.check_children(job);
             match text(job, "status") {
                 "completed" => self.check_completed(job),
@@ -137,6 +143,13 @@ impl<'f> Audit<'f> {
         self.check_model_calls();
         let folder = self.fleet.state.path("marks").display().to_string();
         assert_eq!(processes(&folder), Vec::<String>::new(), "no command outlives its job");
+    }
+
+    /// A hostile job ends by itself, by its timeout, or with the workers that it had. No client stopped it.
+    fn check_hostile(job: &Value) {
+        let causes = ["agent_error", "deadline", "provider_error", "worker_lost"];
+        let has_failed = text(job, "status") == "failed" && causes.contains(&text(job, "cause"));
+        assert!(has_failed || text(job, "status") == "completed", "{job:#}");
     }
 
     /// A completed job has all its children, each once; other jobs have at most these.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use legwork_tests::hostile;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::FakeProvider;
 use serde_json::Value;
@@ -101,7 +102,10 @@ fn agent_of(task: &str) -> &str {
         Some((_, "a")) => "runs",
         Some((_, "b")) => "notified",
         Some((_, _)) => "talks",
-        None => AGENTS.iter().map(|(agent, _)| *agent).find(|agent| task.starts_with(agent)).unwrap_or(task),
+        None => {
+            let agents = AGENTS.iter().map(|(agent, _)| *agent).chain(hostile::NAMES);
+            agents.into_iter().find(|agent| task.starts_with(agent)).unwrap_or(task)
+        }
     }
 }
 

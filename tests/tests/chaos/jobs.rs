@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use legwork_common::variables;
+use legwork_tests::hostile;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use serde_json::Value;
@@ -24,6 +26,7 @@ models:
   messages: {provider: anthropic, model: messages, base_url: URL}
   gemini: {provider: google, model: gemini, base_url: URL}
   converse: {provider: amazon-bedrock, model: converse, base_url: URL}
+  honest: {provider: openai, model: chat, base_url: URL, provider_opts: {api_type: openai_chatcompletions}}HOSTILE_MODEL
 agents:
   root: {model: openai/test, instruction: Coordinate., sub_agents: [talks, runs, waits, notified]}
   talks: {model: openai/test, description: Talks., instruction: Talk.}
@@ -39,14 +42,17 @@ agents:
     description: Is notified of others.
     instruction: Delegate.
     sub_agents: [talks, runs]
-    toolsets: [{type: background_agents}]
-";
+    toolsets: [{type: background_agents}]HOSTILE_AGENTS";
 /// The models of each agent.
 const MODELS: &str = "\"chat,responses,messages,gemini,converse\"";
 /// The variables with their keys.
 const KEYS: [&str; 4] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"];
 /// The agents that the clients dispatch, and the number of direct children of each.
 pub(crate) const AGENTS: [(&str, usize); 4] = [("talks", 0), ("runs", 0), ("waits", 2), ("notified", 1)];
+/// One dispatch in this many is of an agent that is hostile, or meets hostile peers.
+const HOSTILE: u64 = 12;
+/// How long such a job may run.
+const HOSTILE_TIMEOUT: &str = "8s";
 /// How long a client retries one call. No fault lasts longer than 4 s, but several can follow each other.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(60);
 
@@ -54,15 +60,23 @@ fn dispatches(agent: &str, child: &str) -> Value {
     json!({"name": "run_background_agent", "arguments": {"agent": agent, "task": format!("{{{{task}}}}.{child}")}})
 }
 
-/// The script of all agents. Commands record their turn and time in files of the folder `marks`.
-fn script(marks: &str) -> Value {
+/// The replies of an agent that is hostile, or meets hostile peers.
+fn attack(agent: &str, endless: &str, marks: &str) -> Value {
+    let calls = hostile::calls(agent, endless, marks).into_iter();
+    let calls: Vec<Value> =
+        calls.map(|(name, arguments)| json!({"name": name, "arguments": arguments})).collect();
+    json!([{"text": "{{task}} begins\n", "tool_calls": calls}, {"text": "{{task}} is over"}])
+}
+
+/// The script of all agents. `endless` is the address of a server whose answers do not end. Commands record their turn and time in files of the folder `marks`.
+fn script(marks: &str, endless: &str) -> Value {
     let mark = |turn: u32| {
         let cmd = format!("echo {turn} $(date +%s%N) >> {marks}/{{{{task}}}}; sleep 0.3");
         json!({"text": format!("{{{{task}}}} runs command {turn}\n"), "chunk_delay_ms": 20,
             "tool_calls": [{"name": "shell", "arguments": {"cmd": cmd}}]})
     };
     let talk = json!({"text": "{{task}} prints one two three four five six seven eight nine ten", "chunk_delay_ms": 120});
-    json!({"agents": {
+    let mut script = json!({"agents": {
         "talks": [talk],
         "runs": [mark(1), mark(2), mark(3), {"text": "{{task}} ran all of them", "chunk_delay_ms": 50}],
         "waits": [
@@ -76,12 +90,16 @@ fn script(marks: &str) -> Value {
             {"text": "{{task}} has nothing else to do", "chunk_delay_ms": 20},
             {"text": "{{task}} was notified"},
         ],
-    }})
+    }});
+    for agent in hostile::NAMES {
+        script["agents"][agent] = attack(agent, endless, marks);
+    }
+    script
 }
 
 /// Text of each turn of an agent.
 pub(crate) fn turns_of(agent: &str, task: &str) -> Vec<String> {
-    let script = script("");
+    let script = script("", "");
     let turns = script["agents"][agent].as_array().unwrap();
     turns.iter().map(|turn| turn["text"].as_str().unwrap().replace("{{task}}", task)).collect()
 }
@@ -103,6 +121,8 @@ pub(crate) struct Clients {
     random: Random,
     file: String,
     pub(crate) accepted: Vec<AcceptedJob>,
+    /// Ids of the jobs whose agents are hostile, or meet hostile peers.
+    pub(crate) hostile: Vec<String>,
     pub(crate) dispatches: usize,
 }
 
@@ -110,13 +130,16 @@ impl Clients {
     /// Uses the team file that [`prepare`] has written.
     pub(crate) fn new(state: Arc<StateFolder>, random: Random) -> Self {
         let file = state.path("team.yaml").display().to_string();
-        Self { state, random, file, accepted: Vec::new(), dispatches: 0 }
+        Self { state, random, file, accepted: Vec::new(), hostile: Vec::new(), dispatches: 0 }
     }
 
     /// Dispatches jobs and stops some of them until `stopped` is set.
     pub(crate) fn dispatch_until(&mut self, stopped: &AtomicBool) {
         while !stopped.load(Ordering::SeqCst) {
             self.dispatch();
+            if self.random.once_in(HOSTILE) {
+                self.dispatch_hostile();
+            }
             if self.random.once_in(6) {
                 let index = self.random.index(self.accepted.len());
                 self.stop(index);
@@ -138,6 +161,14 @@ impl Clients {
         ids.dedup();
         assert_eq!(ids.len(), 1, "a key names one job: {ids:?}");
         self.accepted.push(AcceptedJob { id: ids.remove(0), task, stopped: None });
+    }
+
+    fn dispatch_hostile(&mut self) {
+        let agent = hostile::NAMES[self.random.index(hostile::NAMES.len())];
+        let task = format!("{agent}{}", self.hostile.len());
+        let dispatch = ["dispatch", &self.file, agent, &task, "--key", &task, "--timeout", HOSTILE_TIMEOUT];
+        let id = self.retry_until_ok(&dispatch);
+        self.hostile.push(id);
     }
 
     fn stop(&mut self, index: usize) {
@@ -174,10 +205,17 @@ pub(crate) fn now() -> u128 {
 pub(crate) fn prepare(state: &mut StateFolder, random: Random) -> RecordingProvider {
     let marks = state.path("marks");
     std::fs::create_dir(&marks).unwrap();
-    let provider = RecordingProvider::start(script(&marks.display().to_string()), random);
-    state.file("team.yaml", TEAM.replace("URL", &provider.url()).replace("openai/test", MODELS));
+    let endless = hostile::endless();
+    let provider = RecordingProvider::start(script(&marks.display().to_string(), &endless), random);
+    let team =
+        TEAM.replace("HOSTILE_MODEL", hostile::MODEL.trim_end()).replace("HOSTILE_AGENTS", hostile::AGENTS);
+    let team = team.replace("URL", &provider.url()).replace("ENDLESS", &endless);
+    state.file("team.yaml", team.replace("openai/test", MODELS));
     for key in KEYS {
         state.set(key, "sk-secret");
     }
+    // The endless server is on this machine.
+    state.set(variables::FETCH_PRIVATE, "1");
+    state.set(variables::API_PRIVATE, "1");
     provider
 }

@@ -159,6 +159,7 @@ pub(crate) fn worker_settings() -> WorkerSettings {
         until_idle: false,
         policy: Arc::default(),
         guard: Guard::default(),
+        admission: None,
         memory_limit: None,
         webhooks: None,
         stall_after: Duration::MAX,

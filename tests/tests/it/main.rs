@@ -36,6 +36,7 @@ mod schedules;
 mod secrets;
 mod session;
 mod session_state;
+mod signing;
 mod spans;
 mod stop;
 mod stored;

@@ -71,6 +71,9 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("schedule run-now", &["legwork schedule run-now digest", "legwork schedule run-now digest --json"]),
     ("configure", &["legwork configure", "legwork configure --retention 7d --session-cap 50"]),
+    ("keys", &["legwork keys new ci.key --id ci-2026", "legwork keys show ci.key"]),
+    ("keys new", &["legwork keys new ci.key --id ci-2026", "legwork keys new worker.key --worker"]),
+    ("keys show", &["legwork keys show ci.key", "legwork keys show worker.key --worker --json"]),
     (
         "mcp",
         &[

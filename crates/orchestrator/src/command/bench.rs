@@ -95,6 +95,7 @@ impl MeasuredWorker {
             drain_timeout: SHUTDOWN_TIMEOUT,
             until_idle: false,
             guard: Guard::default(),
+            admission: None,
             memory_limit: None,
             webhooks: None,
         };

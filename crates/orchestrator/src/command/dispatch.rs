@@ -157,7 +157,7 @@ async fn store_and_wait(
     served.map_err(|failure| with_continuation(failure, &continues))?;
     match stored? {
         Some(status) => Ok(status),
-        None => finish(context, connection, args, &outage, &ids, &continues).await,
+        None => Box::pin(finish(context, connection, args, &outage, &ids, &continues)).await,
     }
 }
 
@@ -300,7 +300,7 @@ async fn finish(
     continues: &str,
 ) -> Result<ExitStatus, Failure> {
     if args.follow {
-        return follow_all(context, connection, outage, ids).await;
+        return Box::pin(follow_all(context, connection, outage, ids)).await;
     }
     if !args.wait {
         return Ok(ExitStatus::Success);

@@ -97,10 +97,10 @@ async fn show(
                     let Some(key) = event.as_key_press_event() else { continue };
                     match top.handle(key) {
                         Some(Action::Quit) => return Ok(()),
-                        Some(Action::Change(change, id)) => {
+                        Some(action) => {
                             // With as many on their way already, the key does nothing.
-                            let sent = changes.try_send((change, id)).is_ok();
-                            top.note = if sent { format!("{}…", change.verb()) } else { "busy".to_owned() };
+                            let is_sent = changes.try_send(action).is_ok();
+                            top.note = if is_sent { "…" } else { "busy" }.to_owned();
                         }
                         None => {}
                     }
@@ -110,7 +110,7 @@ async fn show(
         if is_changed {
             terminal.draw(|frame| draw(frame, &top, &place))?;
         }
-        let now = Wanted { shown: top.shown, selected: top.selected };
+        let now = Wanted { shown: top.shown, selected: top.selected, detail: top.detail };
         wanted.send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 }
@@ -128,11 +128,14 @@ struct Changer {
 }
 
 impl Changer {
-    async fn run(self, mut orders: mpsc::Receiver<(Change, JobId)>, outcomes: mpsc::Sender<String>) {
-        while let Some((change, id)) = orders.recv().await {
-            let done = match change {
-                Change::Stop => self.stop(id).await,
-                Change::Retry => self.retry(id).await,
+    async fn run(self, mut orders: mpsc::Receiver<Action>, outcomes: mpsc::Sender<String>) {
+        while let Some(action) = orders.recv().await {
+            let done = match action {
+                Action::Quit => return,
+                Action::Change(Change::Stop, id) => self.stop(StopRoot::Job(id)).await,
+                Action::Change(Change::StopSession, id) => self.stop_session(id).await,
+                Action::Change(Change::Retry, id) => self.retry(id).await,
+                Action::Send(id, message) => self.send(id, &message).await,
             };
             let note = done.unwrap_or_else(|failure| format!("error: {}", failure.message));
             if outcomes.send(note).await.is_err() {
@@ -141,9 +144,19 @@ impl Changer {
         }
     }
 
-    async fn stop(&self, id: JobId) -> Result<String, Failure> {
-        let report = self.operator.stop(StopRoot::Job(id)).await?;
+    async fn stop(&self, root: StopRoot) -> Result<String, Failure> {
+        let report = self.operator.stop(root).await?;
         Ok(format!("stopping {}", crate::many::jobs(report.count())))
+    }
+
+    async fn stop_session(&self, id: JobId) -> Result<String, Failure> {
+        let session = self.operator.job(id).await?.session;
+        self.stop(StopRoot::Session { id: session, close: false }).await
+    }
+
+    async fn send(&self, id: JobId, message: &str) -> Result<String, Failure> {
+        self.operator.send(id, message).await?;
+        Ok("the message is stored; the agent reads it before its next model call".to_owned())
     }
 
     async fn retry(&self, id: JobId) -> Result<String, Failure> {

@@ -27,6 +27,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::many::thousands;
 use crate::render;
+use crate::top::state::Detail;
 use crate::top::state::Mode;
 use crate::top::state::Row;
 use crate::top::state::Top;
@@ -46,8 +47,8 @@ pub fn draw(frame: &mut Frame<'_>, top: &Top, place: &str) {
         Layout::vertical([Constraint::Length(2), Constraint::Min(3), Constraint::Length(1)])
             .areas(frame.area());
     frame.render_widget(Paragraph::new(heading(top, place)), head);
-    if top.is_output_whole {
-        output(frame, top, body);
+    if top.is_detail_whole {
+        detail(frame, top, body);
     } else {
         let [upper, lower] =
             Layout::vertical([Constraint::Percentage(60), Constraint::Percentage(40)]).areas(body);
@@ -59,7 +60,7 @@ pub fn draw(frame: &mut Frame<'_>, top: &Top, place: &str) {
         } else {
             jobs(frame, top, upper);
         }
-        output(frame, top, lower);
+        detail(frame, top, lower);
     }
     frame.render_widget(Paragraph::new(footer(top)), foot);
 }
@@ -98,10 +99,12 @@ fn heading(top: &Top, place: &str) -> Text<'static> {
     }
     let workers = &stats.workers;
     let mut second = format!(
-        "workers {}  slots {}/{}",
+        "workers {}  slots {}/{}  a minute: {:.1} in, {:.1} ended",
         workers.serving + workers.draining + workers.sick,
         workers.used,
-        workers.slots
+        workers.slots,
+        top.snapshot.rates.dispatched,
+        top.snapshot.rates.ended,
     );
     if let Some(hour) = stats.ended.first() {
         second.push_str(&format!(
@@ -122,12 +125,12 @@ fn jobs(frame: &mut Frame<'_>, top: &Top, area: Rect) {
     } else {
         format!(" Jobs: {} with \"{}\" ({}) ", top.shown.name(), top.filter, rows.len())
     };
-    let mut header = vec!["ID", "STATUS", "AGENT", "AGE", "RUNTIME", "TASK"];
+    let header = ["ID", "STATUS", "AGENT", "AGE", "RUNTIME", "TASK"];
     let widest = |text: &dyn Fn(&Job) -> String, most: usize| {
         let cells = rows.iter().map(|row| text(&row.job).width()).max().unwrap_or(0).clamp(6, most);
         Constraint::Length(u16::try_from(cells).unwrap_or(6))
     };
-    let mut widths = vec![
+    let widths = [
         Constraint::Length(8 + indent(&rows)),
         widest(&render::status, if is_wide { 30 } else { 16 }),
         widest(&|job| job.agent.clone(), if is_wide { 24 } else { 14 }),
@@ -135,31 +138,55 @@ fn jobs(frame: &mut Frame<'_>, top: &Top, area: Rect) {
         Constraint::Length(7),
         Constraint::Min(10),
     ];
-    if is_wide {
-        header.push("SESSION");
-        widths.push(Constraint::Length(8));
-    }
     let header = TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD));
-    let table = Table::new(rows.iter().map(|row| job_row(row, top, is_wide)), widths)
+    let place = top.place();
+    let (mut lines, mut selected) = (Vec::with_capacity(rows.len()), None);
+    for (index, row) in rows.iter().enumerate() {
+        if index == 0 || rows.get(index - 1).is_some_and(|before| before.job.session != row.job.session) {
+            lines.push(session_row(&rows, row));
+        }
+        if place == Some(index) {
+            selected = Some(lines.len());
+        }
+        lines.push(job_row(row, top));
+    }
+    let table = Table::new(lines, widths)
         .header(header)
         .block(Block::new().borders(Borders::TOP).title(title))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    let mut state = TableState::new().with_selected(top.place());
+    let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut state);
 }
 
 /// Cells by which the deepest row is moved to the right; a deeper tree is cut there.
 fn indent(rows: &[&Row]) -> u16 {
-    let deepest = rows.iter().map(|row| row.depth).max().unwrap_or(0);
-    u16::try_from((deepest * INDENT).min(10)).unwrap_or(0)
+    let deepest = rows.iter().map(|row| row.depth + 1).max().unwrap_or(0);
+    u16::try_from((deepest * INDENT).min(12)).unwrap_or(0)
 }
 
-fn job_row(row: &Row, top: &Top, is_wide: bool) -> TableRow<'static> {
+/// The line above the jobs of a session.
+fn session_row(rows: &[&Row], first: &Row) -> TableRow<'static> {
+    let session = first.job.session;
+    let jobs = rows.iter().filter(|row| row.job.session == session);
+    let (all, live) =
+        jobs.fold((0, 0), |(all, live), row| (all + 1, live + usize::from(!row.job.status.is_terminal())));
+    let mut cells = vec![Cell::from(short(&session.to_string())), Cell::from("session")];
+    cells.extend(["", "", ""].map(Cell::from));
+    cells.push(Cell::from(format!("{}, {live} live", crate::many::jobs(all))));
+    TableRow::new(cells).style(Style::new().add_modifier(Modifier::DIM))
+}
+
+/// The first part of an id.
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn job_row(row: &Row, top: &Top) -> TableRow<'static> {
     let job = &row.job;
     let stale = job.silent_ms.map(Duration::from_millis);
     let runtime = if job.attempt == 0 { "-".to_owned() } else { duration::short(job.runtime()) };
-    let mut cells = vec![
-        Cell::from(format!("{}{}", " ".repeat(row.depth * INDENT), render::short_id(job))),
+    TableRow::new(vec![
+        Cell::from(format!("{}{}", " ".repeat((row.depth + 1) * INDENT), render::short_id(job))),
         Cell::from(Span::styled(
             render::status_with_staleness(job, stale),
             Style::new().fg(color(job.status)),
@@ -168,11 +195,7 @@ fn job_row(row: &Row, top: &Top, is_wide: bool) -> TableRow<'static> {
         Cell::from(duration::age(render::since(job.created_at, top.snapshot.at))),
         Cell::from(runtime),
         Cell::from(render::first_line(&job.task, TASK_CHARS)),
-    ];
-    if is_wide {
-        cells.push(Cell::from(job.session.to_string().chars().take(8).collect::<String>()));
-    }
-    TableRow::new(cells)
+    ])
 }
 
 /// The colours of the command line.
@@ -215,17 +238,18 @@ fn workers(frame: &mut Frame<'_>, top: &Top, area: Rect) {
     frame.render_widget(table, area);
 }
 
-/// The last lines of the selected job's output.
-fn output(frame: &mut Frame<'_>, top: &Top, area: Rect) {
+/// The last lines of the selected job's output, or of its turns.
+fn detail(frame: &mut Frame<'_>, top: &Top, area: Rect) {
     let Some(job) = top.job() else {
         frame.render_widget(Block::new().borders(Borders::TOP).title(" no job "), area);
         return;
     };
-    let title = format!(" {} {} {} ", render::short_id(job), job.agent, render::status(job));
+    let what = if top.detail == Detail::Turns { "turns, " } else { "" };
+    let title = format!(" {what}{} {} {} ", render::short_id(job), job.agent, render::status(job));
     let rows = usize::from(area.height.saturating_sub(1));
     let mut lines = about(job);
-    if top.snapshot.output_of == Some(job.id) {
-        let text = render::visible(&top.snapshot.output);
+    if top.snapshot.text_of == Some((job.id, top.detail)) {
+        let text = render::visible(&top.snapshot.text);
         lines.extend(wrapped(&text, usize::from(area.width)).into_iter().map(Line::from));
     }
     let skipped = lines.len().saturating_sub(rows);
@@ -266,15 +290,18 @@ fn footer(top: &Top) -> Line<'static> {
     let warning = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
     match &top.mode {
         Mode::Confirm(change, id) => {
-            let id: String = id.uuid().to_string().chars().take(8).collect();
-            let below = if change.verb() == "stop" { " and all below it" } else { "" };
-            Line::styled(format!("{} job {id}{below}? y/N", change.verb()), warning)
+            let session = top.job().map(|job| short(&job.session.to_string())).unwrap_or_default();
+            Line::styled(change.question(&short(&id.uuid().to_string()), &session), warning)
+        }
+        Mode::Write(id, message) => {
+            let id = short(&id.uuid().to_string());
+            Line::from(format!("to {id}: {message}▏ Enter sends it, Esc does not"))
         }
         Mode::Filter => Line::from(format!("/{}▏ Enter keeps the filter, Esc clears it", top.filter)),
         Mode::Browse => match (&top.snapshot.error, top.note.as_str()) {
             (Some(error), _) => Line::styled(error.clone(), warning),
             (None, "") => Line::styled(
-                "q quit  ↑↓ select  Enter output  / filter  a all/live/failed  s stop  r retry",
+                "q quit  Enter whole  t turns  / find  a which  s/S stop job/all  r retry  m send",
                 Style::new().add_modifier(Modifier::DIM),
             ),
             (None, note) => Line::from(note.to_owned()),
@@ -303,6 +330,7 @@ mod tests {
 
     use super::*;
     use crate::top::state::Change;
+    use crate::top::state::Rates;
     use crate::top::state::Snapshot;
 
     fn row(number: u32, depth: usize, status: State, task: &str) -> Row {
@@ -372,14 +400,15 @@ mod tests {
         };
         let lost = WorkerCondition::Lost(Duration::from_secs(26));
         let mut top = Top::default();
-        let output_of = Some(rows[0].job.id);
+        let text_of = Some((rows[0].job.id, Detail::Output));
         top.take(Snapshot {
             at: Timestamp::from_second(600).unwrap(),
             rows,
             workers: vec![(worker.clone(), WorkerCondition::Serving), (worker, lost)],
             stats: Some(fleet()),
-            output_of,
-            output: "I call list_files.\nThere are 12 of them.\n\x1b[31mred\x07\n".to_owned(),
+            text_of,
+            rates: Rates { dispatched: 4.2, ended: 3.8 },
+            text: "I call list_files.\nThere are 12 of them.\n\x1b[31mred\x07\n".to_owned(),
             error: None,
         });
         top

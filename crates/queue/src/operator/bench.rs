@@ -132,7 +132,7 @@ impl Measurement {
             let jobs: Vec<NewJob> = (0..BATCH_SIZE.min(count - ids.len())).map(|_| self.job()).collect();
             ids.extend(jobs.iter().map(|job| job.id));
             let (session, team) = (self.session, self.team.clone());
-            let request = Enqueue { session, by: DispatchedBy::Root, team, jobs };
+            let request = Enqueue { session, by: DispatchedBy::Root, team, jobs, signer: None };
             if let Err(refusal) = self.queue.enqueue(&request).await? {
                 return Err(QueueError::Unexpected { step: "enqueue", detail: format!("{refusal:?}") });
             }

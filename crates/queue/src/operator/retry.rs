@@ -13,6 +13,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WRONG_STATE;
 use legwork_common::team::Team;
+use legwork_signing::Refusal;
 use thiserror::Error;
 
 use crate::error::QueueError;
@@ -66,6 +67,14 @@ pub enum RetryError {
     /// The job's team was dropped, so its agent is unknown.
     #[error("the team of {0} is not stored any more")]
     TeamGone(JobId),
+    /// The job would be signed again, and it was not signed as it is stored now, by a key that is trusted here.
+    #[error("task {of} cannot be signed again: {reason}")]
+    Untrusted {
+        /// The job.
+        of: JobId,
+        /// Why its own signature does not count.
+        reason: Refusal,
+    },
     /// The job's session takes no new jobs, and the new session that was opened for it could not be used either.
     #[error(transparent)]
     Refused(#[from] ServiceError),
@@ -80,6 +89,7 @@ impl Coded for RetryError {
             Self::NotFound(_) => "not_found",
             Self::Completed(_) | Self::NotEnded { .. } => WRONG_STATE,
             Self::TeamGone(_) => "team_gone",
+            Self::Untrusted { .. } => "untrusted",
             Self::AlreadyRetried { .. } => "already_retried",
             Self::Refused(error) => error.code(),
             Self::Queue(error) => error.code(),
@@ -89,7 +99,9 @@ impl Coded for RetryError {
     fn exit(&self) -> ExitStatus {
         match self {
             Self::NotFound(_) => ExitStatus::NotFound,
-            Self::Completed(_) | Self::NotEnded { .. } | Self::TeamGone(_) => ExitStatus::Usage,
+            Self::Completed(_) | Self::NotEnded { .. } | Self::TeamGone(_) | Self::Untrusted { .. } => {
+                ExitStatus::Usage
+            }
             Self::AlreadyRetried { .. } => ExitStatus::Conflict,
             Self::Refused(error) => error.exit(),
             Self::Queue(error) => error.exit(),
@@ -107,6 +119,9 @@ impl Coded for RetryError {
                 Some(format!("`legwork retry --again {of}` retries it once more"))
             }
             Self::TeamGone(_) => None,
+            Self::Untrusted { .. } => Some(
+                "--trust names the keys whose jobs are signed again; `legwork dispatch` starts a new job".to_owned(),
+            ),
             Self::Refused(error) => error.hint(),
             Self::Queue(error) => error.hint(),
         }
@@ -199,6 +214,7 @@ impl Operator {
     pub async fn plan_retry(&self, of: JobId, mode: RetryMode, again: bool) -> Result<RetryPlan, RetryError> {
         let original = self.queue().original(of).await?.ok_or(RetryError::NotFound(of))?;
         check_status(of, original.status)?;
+        self.check_original(&original).map_err(|reason| RetryError::Untrusted { of, reason })?;
         Ok(RetryPlan { of, original, mode, again })
     }
 
@@ -234,6 +250,7 @@ impl Operator {
                 by: DispatchedBy::Root,
                 team: plan.original.spec.team.clone(),
                 jobs: vec![plan.new_job(session)],
+                signer: self.signer(),
             };
             let refusal = match self.queue().enqueue(&request).await? {
                 Ok(stored) => {
@@ -326,7 +343,8 @@ mod tests {
             ..JobSpec::new("worker", "count", TeamDigest("0".repeat(64)))
         };
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
-        let original = Original { status: State::Failed, session, spec, job_options, team_json: None };
+        let original =
+            Original { status: State::Failed, session, spec, job_options, team_json: None, signed: None };
         RetryPlan { of: JobId::random_in(session), original, mode, again: false }
     }
 

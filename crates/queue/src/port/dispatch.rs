@@ -13,6 +13,7 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::money::Money;
+use legwork_signing::JobSigner;
 
 use crate::error::QueueError;
 
@@ -111,6 +112,8 @@ pub struct Enqueue {
     pub team: TeamDigest,
     /// The jobs, the oldest first.
     pub jobs: Vec<NewJob>,
+    /// Signs each job as it is stored; `None` stores them without an envelope.
+    pub signer: Option<JobSigner>,
 }
 
 /// What became of one job of an [`Enqueue`].

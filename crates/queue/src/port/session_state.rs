@@ -53,7 +53,6 @@ pub trait SessionStateStore: Debug + Send + Sync {
 
     /// Counts what the run `run` of the caller used of each pot in all, and returns what is spent of each in the whole
     /// session. A repeat counts nothing twice.
-    /// What the models of a session may cost together; `None` for no limit.
     async fn spend(
         &self,
         session: SessionId,

@@ -17,6 +17,7 @@ use legwork_common::lifecycle::State;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
 use legwork_common::service::OutputSlice;
+use legwork_signing::SignedJob;
 
 use crate::error::QueueError;
 use crate::port::Lane;
@@ -76,6 +77,8 @@ pub struct Original {
     pub job_options: JobOptions,
     /// Its team's JSON, if that is still stored.
     pub team_json: Option<String>,
+    /// Its envelope, and what that is compared with; `None` for a job that was not signed. Nothing is verified yet.
+    pub signed: Option<SignedJob>,
 }
 
 /// One worker of the fleet, as of its last heartbeat.

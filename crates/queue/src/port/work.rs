@@ -16,6 +16,7 @@ use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
 use legwork_common::service::MailId;
+use legwork_signing::SignedJob;
 
 use crate::error::QueueError;
 
@@ -114,6 +115,8 @@ pub struct Claimed {
     pub has_session_budget: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
+    /// Its envelope, and what that is compared with; `None` for a job that was not signed. Nothing is verified yet.
+    pub signed: Option<Box<SignedJob>>,
 }
 
 /// What earlier attempts left below a job's own tag; the default for a first attempt.

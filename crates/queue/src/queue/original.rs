@@ -12,6 +12,7 @@ use crate::error::QueueError;
 use crate::port::Original;
 use crate::port::Work as _;
 use crate::queue::Queue;
+use crate::queue::signing::signed_job;
 use crate::stored::facts;
 use crate::stored::facts::Facts;
 use crate::stored::request;
@@ -32,10 +33,11 @@ impl Queue {
         }
         let (facts, request) = facts::split(&text)?;
         let spec = request::decode(request, &facts.team)?;
+        let signed = signed_job(id, &facts, request, self.keys.namespace());
         let (status, session) = (state.unwrap_or(facts.first_state), facts.session);
         let job_options = job_options(&facts, &spec)?;
         let team_json = self.team(session, &spec.team).await?;
-        Ok(Some(Original { status, session, spec, job_options, team_json }))
+        Ok(Some(Original { status, session, spec, job_options, team_json, signed }))
     }
 }
 

@@ -43,6 +43,7 @@ use crate::port::Work;
 use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::queue::record;
+use crate::queue::signing::signed_job;
 use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
@@ -88,7 +89,7 @@ impl Work for Queue {
         let token = first.parse()?;
         while let Some(id) = answer.next() {
             let lease = Lease { id: id.parse()?, token };
-            match read_claimed(lease, answer.item()?, answer.item()?) {
+            match read_claimed(lease, self.keys.namespace(), answer.item()?, answer.item()?) {
                 Ok(claimed) => jobs.push(claimed),
                 Err(error) => self.give_back(&claim.worker, lease, error).await,
             }
@@ -419,7 +420,12 @@ fn push_finish(call: &mut Call, finish: &Finish) {
 }
 
 /// Reads one job of a claim: its facts and request, and what changes in it.
-fn read_claimed(lease: Lease, text: Answer, changing: Answer) -> Result<Claimed, QueueError> {
+fn read_claimed(
+    lease: Lease,
+    namespace: &str,
+    text: Answer,
+    changing: Answer,
+) -> Result<Claimed, QueueError> {
     let (text, changing) = (text.text()?, changing.text()?);
     let (facts, request) = facts::split(&text)?;
     let unexpected = |detail: String| QueueError::Unexpected { step: "claim", detail };
@@ -448,6 +454,7 @@ fn read_claimed(lease: Lease, text: Answer, changing: Answer) -> Result<Claimed,
         retry_delay: facts.retry_delay,
         has_session_budget: facts.has_session_budget,
         spec: request::decode(request, &facts.team)?,
+        signed: signed_job(lease.id, &facts, request, namespace).map(Box::new),
         queue: facts.queue,
     })
 }

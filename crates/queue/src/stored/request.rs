@@ -1,4 +1,7 @@
 //! The request of a job as JSON, behind its facts: a [`JobSpec`] without what the facts have.
+//!
+//! The request of a signed job has its envelope as the last field, which releases before it ignore. What is signed are the
+//! bytes of the request without that field.
 
 use std::borrow::Cow;
 
@@ -14,6 +17,9 @@ use legwork_common::trace::TraceParent;
 use legwork_common::webhook::WebhookUrl;
 use serde::Deserialize;
 use serde::Serialize;
+
+/// What is between a request and its envelope.
+const ENVELOPE: &str = ",\"envelope\":\"";
 
 /// The JSON of a request.
 #[derive(Serialize, Deserialize)]
@@ -97,6 +103,21 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
         approvals: request.approvals,
         notify: request.notify.map(Cow::into_owned),
     })
+}
+
+/// A request with its envelope behind it.
+pub(crate) fn with_envelope(request: &str, envelope: &str) -> String {
+    let open = request.strip_suffix('}').unwrap_or(request);
+    format!("{open}{ENVELOPE}{envelope}\"}}")
+}
+
+/// The request that was signed, and its envelope; `None` where it has none. The value of a text has no bare quotation
+/// mark, so what is found is not inside of one.
+pub(crate) fn split_envelope(request: &str) -> Option<(String, &str)> {
+    let (open, rest) = request.rsplit_once(ENVELOPE)?;
+    let envelope = rest.strip_suffix("\"}")?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    envelope.bytes().all(is_plain).then(|| (format!("{open}}}"), envelope))
 }
 
 /// The agent of a job, from the beginning of its string: where the rest of its request is not read. `None` where a later
@@ -186,6 +207,23 @@ mod tests {
             prop_assert_eq!(agent, "quick");
             prop_assert!(task.starts_with(&found), "{found:?} of {task:?}");
             prop_assert!(found.len() + 12 >= task.len().min(cut / 6), "{found:?} of {task:?}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_comes_back_from_behind_its_request_and_leaves_the_spec_as_it_is() {
+        for task in ["t", "ends with ,", "says ,\"envelope\":\"x\"}", "\\", ""] {
+            let spec = JobSpec { task: task.into(), ..spec("a") };
+            let request = encode(&spec).unwrap();
+            assert_eq!(split_envelope(&request), None, "{task}");
+            let stored = with_envelope(&request, "1~abc-_.def");
+            assert_eq!(split_envelope(&stored), Some((request, "1~abc-_.def")), "{task}");
+            assert_eq!(decode(&stored, &spec.team), Ok(spec), "{task}");
+        }
+        for odd in
+            ["{\"agent\":\"a\",\"envelope\":\"a\\u0041\"}", "{\"agent\":\"a\",\"envelope\":\"a\",\"x\":1}"]
+        {
+            assert_eq!(split_envelope(odd), None, "{odd}");
         }
     }
 

@@ -165,6 +165,7 @@ async fn the_connection_to_a_server_that_became_read_only_is_replaced() {
             by: DispatchedBy::Root,
             team: it.team.clone(),
             jobs: vec![it.job()],
+            signer: None,
         };
         let refused = queue.enqueue(&request).await.unwrap_err();
         assert!(matches!(refused, QueueError::Refused { .. }) && refused.is_transient(), "{refused:?}");
@@ -359,8 +360,13 @@ async fn full_memory_refuses_new_jobs_and_nothing_else() {
     }
     let mut raw = redis.raw().await;
     run(&mut raw, &["CONFIG", "SET", "maxmemory", "1"]).await;
-    let request =
-        Enqueue { session: it.session, by: DispatchedBy::Root, team: it.team.clone(), jobs: vec![it.job()] };
+    let request = Enqueue {
+        session: it.session,
+        by: DispatchedBy::Root,
+        team: it.team.clone(),
+        jobs: vec![it.job()],
+        signer: None,
+    };
     let error = it.queue.enqueue(&request).await.unwrap_err();
     assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
     // A process that connects now can still finish the jobs that are there.

@@ -179,7 +179,7 @@ impl TestSession {
         by: DispatchedBy,
         jobs: Vec<NewJob>,
     ) -> Result<Vec<Enqueued>, EnqueueRefusal> {
-        let request = Enqueue { session: self.session, by, team: self.team.clone(), jobs };
+        let request = Enqueue { session: self.session, by, team: self.team.clone(), jobs, signer: None };
         self.queue.enqueue(&request).await.unwrap()
     }
 

@@ -165,7 +165,7 @@ impl Operator {
             key: instant.map(|instant| format!("schedule {} {instant}", schedule.name)),
             job_options: Some(schedule.job_options()),
         };
-        let dispatched = self.dispatch(order, vec![request]).await?;
+        let dispatched = self.unsigned().dispatch(order, vec![request]).await?;
         let answer = dispatched.batch.answers.into_iter().next();
         match answer {
             Some(Ok(id)) => Ok(id),

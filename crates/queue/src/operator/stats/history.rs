@@ -27,7 +27,7 @@ pub struct History {
 }
 
 /// Numbers by time, the oldest first. Buckets begin at whole multiples of their length; the last one is not over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Buckets {
     /// The length of each, in milliseconds.
     pub bucket_ms: u64,

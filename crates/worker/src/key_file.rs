@@ -1,0 +1,143 @@
+//! Reading the files of `--signing-key` and `--trust`, for both programs.
+
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use legwork_common::error::Coded;
+use legwork_common::error::ExitStatus;
+use legwork_signing::KeyError;
+use legwork_signing::SigningKey;
+use legwork_signing::Trust;
+use legwork_signing::TrustError;
+use thiserror::Error;
+
+/// The most bytes of such a file: a trust file of a thousand keys has 200 KiB.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Why a file cannot be used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// It cannot be read.
+    #[error("cannot read {file}: {source}")]
+    File {
+        /// Its path.
+        file: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Other users can read a private key.
+    #[error("the private key {file} can be read by other users (mode {mode:o})")]
+    Open {
+        /// Its path.
+        file: String,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It holds no private key.
+    #[error("{file}: {source}")]
+    Key {
+        /// Its path.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: KeyError,
+    },
+    /// It is not a trust file.
+    #[error("the trust file {file}: {source}")]
+    Trust {
+        /// Its path.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: TrustError,
+    },
+}
+
+impl Coded for KeyFileError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Open { .. } | Self::Key { .. } => "signing_key",
+            Self::Trust { .. } => "trust_file",
+        }
+    }
+
+    fn exit(&self) -> ExitStatus {
+        ExitStatus::Usage
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File { .. } => None,
+            Self::Open { file, .. } => Some(format!("chmod 600 {file}")),
+            Self::Key { .. } => Some("`legwork keys new FILE` makes one".to_owned()),
+            Self::Trust { .. } => {
+                Some("it has `keys:` with the lines that `legwork keys new` prints".to_owned())
+            }
+        }
+    }
+}
+
+/// Reads a private key, which no other user may be able to read.
+///
+/// # Errors
+///
+/// [`KeyFileError`].
+pub fn signing_key(path: &Path) -> Result<SigningKey, KeyFileError> {
+    let file = path.display().to_string();
+    let (text, mode) = read(path)?;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Open { file, mode });
+    }
+    SigningKey::from_text(&text).map_err(|source| KeyFileError::Key { file, source })
+}
+
+/// Reads a trust file.
+///
+/// # Errors
+///
+/// [`KeyFileError`].
+pub fn trust(path: &Path) -> Result<Trust, KeyFileError> {
+    let (text, _) = read(path)?;
+    Trust::parse(&text).map_err(|source| KeyFileError::Trust { file: path.display().to_string(), source })
+}
+
+/// The text of a file, and its permissions.
+fn read(path: &Path) -> Result<(String, u32), KeyFileError> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| {
+        let mode = file.metadata()?.mode() & 0o777;
+        file.take(MAX_BYTES).read_to_string(&mut text).map(|_| mode)
+    });
+    match read {
+        Ok(mode) => Ok((text, mode)),
+        Err(source) => Err(KeyFileError::File { file: path.display().to_string(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let key = SigningKey::generate(None).unwrap();
+        std::fs::write(&path, key.to_text()).unwrap();
+        let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        set(0o640);
+        let error = signing_key(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Open { mode: 0o640, .. }), "{error}");
+        set(0o600);
+        assert_eq!(signing_key(&path).unwrap().public(), key.public());
+        assert!(matches!(signing_key(&folder.path().join("none")), Err(KeyFileError::File { .. })));
+        assert!(matches!(trust(&path), Err(KeyFileError::Trust { .. })));
+    }
+}

@@ -1,0 +1,190 @@
+//! What this worker ran: a database in its state folder, by which it recognizes a signed job that is run once more.
+//!
+//! All workers that share the folder share it. Redis counts the attempts of a job up with each claim, so an attempt whose
+//! number is not above those that were begun here is a replay, and so is one of a job that ended here. Rows are kept until
+//! the signature of their job expires. A crash of the machine may lose the last ones.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use legwork_common::id::JobId;
+use rusqlite::Connection;
+use rusqlite::OptionalExtension as _;
+use rusqlite::TransactionBehavior;
+use rusqlite::params;
+use thiserror::Error;
+use tokio::task::spawn_blocking;
+
+use crate::job_folders::create_private;
+
+/// How long a call waits for another worker's: each takes less than a millisecond.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the ledger could not be asked.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// The folder cannot be created.
+    #[error("the folder of the ledger cannot be created: {0}")]
+    Folder(#[from] std::io::Error),
+    /// The database.
+    #[error("the ledger cannot be used: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A call to it panicked.
+    #[error("the ledger did not answer")]
+    NoAnswer,
+}
+
+/// What is known of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    /// The latest attempt that was begun here.
+    attempt: u32,
+    /// Whether the job ended here.
+    has_ended: bool,
+}
+
+/// Decides whether an attempt is a replay; what is against it, if it is one.
+fn decide(known: Option<Known>, attempt: u32) -> Option<String> {
+    match known {
+        Some(Known { has_ended: true, .. }) => Some("it ended on this machine before".to_owned()),
+        Some(Known { attempt: last, .. }) if attempt <= last => {
+            Some(format!("attempt {attempt} comes after attempt {last} on this machine"))
+        }
+        _ => None,
+    }
+}
+
+/// The ledger. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    // A std mutex: locked on threads for blocking calls only.
+    database: Arc<Mutex<Connection>>,
+}
+
+impl Ledger {
+    /// Opens the ledger in a folder, which only this user may enter. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub fn open(folder: &Path) -> Result<Self, LedgerError> {
+        create_private(folder)?;
+        let database = Connection::open(folder.join("ledger.sqlite3"))?;
+        database.busy_timeout(BUSY_TIMEOUT)?;
+        // A write that is not forced to the disk outlives a crash of this program, but not of the machine.
+        database.pragma_update(None, "journal_mode", "WAL")?;
+        database.pragma_update(None, "synchronous", "NORMAL")?;
+        database.execute_batch(
+            "CREATE TABLE IF NOT EXISTS jobs (job TEXT PRIMARY KEY, attempt INTEGER, ended INTEGER, expires INTEGER);
+             CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires);",
+        )?;
+        Ok(Self { database: Arc::new(Mutex::new(database)) })
+    }
+
+    /// Begins an attempt: writes it down, unless it is a replay; then what is against it. Dropping the future leaves it
+    /// written or not.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; the attempt must not run then.
+    pub async fn begin(
+        &self,
+        job: JobId,
+        attempt: u32,
+        (now_ms, expires_ms): (u64, u64),
+    ) -> Result<Option<String>, LedgerError> {
+        self.with(move |database| {
+            let change = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let job = job.to_string();
+            let row = |row: &rusqlite::Row<'_>| Ok(Known { attempt: row.get(0)?, has_ended: row.get(1)? });
+            let known =
+                change.query_row("SELECT attempt, ended FROM jobs WHERE job = ?1", [&job], row).optional()?;
+            let against = decide(known, attempt);
+            if against.is_none() {
+                change.execute(
+                    "INSERT OR REPLACE INTO jobs (job, attempt, ended, expires) VALUES (?1, ?2, 0, ?3)",
+                    params![job, attempt, signed(expires_ms)],
+                )?;
+                change.execute("DELETE FROM jobs WHERE expires < ?1", [signed(now_ms)])?;
+            }
+            change.commit()?;
+            Ok(against)
+        })
+        .await
+    }
+
+    /// Writes down that a job has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; a replay with a higher number of its attempt is not recognized then.
+    pub async fn end(&self, job: JobId) -> Result<(), LedgerError> {
+        self.with(move |database| {
+            database.execute("UPDATE jobs SET ended = 1 WHERE job = ?1", [job.to_string()]).map(drop)
+        })
+        .await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let database = Arc::clone(&self.database);
+        let done = spawn_blocking(move || {
+            work(&mut database.lock().unwrap_or_else(PoisonError::into_inner)).map_err(LedgerError::from)
+        });
+        done.await.map_err(|_| LedgerError::NoAnswer)?
+    }
+}
+
+/// A time as the database has it.
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use legwork_common::id::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn an_attempt_is_begun_once_and_never_after_the_end() {
+        let running = |attempt| Some(Known { attempt, has_ended: false });
+        let ended = |attempt| Some(Known { attempt, has_ended: true });
+        for (known, attempt, is_replay) in [
+            (None, 1, false),
+            (None, 7, false),
+            (running(1), 1, true),
+            (running(1), 2, false),
+            (running(3), 2, true),
+            (ended(1), 2, true),
+        ] {
+            assert_eq!(decide(known, attempt).is_some(), is_replay, "{known:?} {attempt}");
+        }
+    }
+
+    #[tokio::test]
+    async fn replays_are_recognized_by_every_worker_of_the_folder_until_they_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trust");
+        let (first, second) = (Ledger::open(&path).unwrap(), Ledger::open(&path).unwrap());
+        let session = SessionId::random();
+        let (job, other) = (JobId::random_in(session), JobId::random_in(session));
+        assert_eq!(first.begin(job, 1, (10, 100)).await.unwrap(), None);
+        let replay = second.begin(job, 1, (10, 100)).await.unwrap();
+        assert_eq!(replay.as_deref(), Some("attempt 1 comes after attempt 1 on this machine"));
+        assert_eq!(second.begin(job, 2, (10, 100)).await.unwrap(), None);
+        first.end(job).await.unwrap();
+        drop((first, second));
+        let again = Ledger::open(&path).unwrap();
+        let replay = again.begin(job, 3, (10, 100)).await.unwrap();
+        assert_eq!(replay.as_deref(), Some("it ended on this machine before"));
+        // After its expiry it is forgotten: its signature keeps it from running.
+        assert_eq!(again.begin(other, 1, (101, 200)).await.unwrap(), None);
+        assert_eq!(again.begin(job, 3, (101, 100)).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Workers with `--trust`: what they refuse, and what signs a job so that they run it.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use legwork_tests::programs::StateFolder;
+use legwork_tests::redis::Redis;
+use serde_json::json;
+
+use crate::team::Team;
+use crate::team::calls;
+
+/// Makes a key: the path of its private half, and its line for a trust file.
+fn key(state: &StateFolder, id: &str, options: &[&str]) -> (String, String) {
+    let file = state.path(&format!("{id}.key")).display().to_string();
+    let arguments = ["keys", "new", file.as_str(), "--id", id].into_iter().chain(options.iter().copied());
+    let line = state.legwork(arguments).expect_success();
+    (file, line)
+}
+
+fn trust(state: &StateFolder, name: &str, lines: &[&str]) -> String {
+    state.file(name, format!("keys:\n{}", lines.concat()))
+}
+
+/// Answers at once, delegates to that, or fails in its second turn.
+fn script() -> serde_json::Value {
+    json!({
+        "quick": [{"text": "done"}],
+        "nested": [
+            calls("run_background_agent", &json!({"agent": "quick", "task": "child"})),
+            calls("wait_background_agents", &json!({"task_ids": ["{{jobs}}"]})),
+            {"text": "{{result:wait_background_agents}}"},
+        ],
+        "shell": [calls("shell", &json!({"cmd": "true"}))],
+    })
+}
+
+fn fleet() -> (Redis, StateFolder, Team) {
+    let (redis, mut state) = StateFolder::with_redis();
+    let team = Team::write(&mut state, &script());
+    (redis, state, team)
+}
+
+/// Waits until a job is refused, and checks the reason.
+fn until_refused(state: &StateFolder, id: &str, reason: &str) {
+    let view = state.until_status(id, "failed");
+    assert_eq!(view["cause"], "rejected", "{view}");
+    assert!(view["error"].as_str().unwrap().contains(reason), "{reason}: {view}");
+}
+
+fn uuid(id: &str) -> &str {
+    id.rsplit('_').next().unwrap()
+}
+
+#[test]
+fn a_private_key_is_for_its_owner_and_is_never_replaced() {
+    let state = StateFolder::embedded();
+    let (file, line) = key(&state, "ci", &[]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(line.starts_with("  \"ci\": {key: \"ed25519:"), "{line}");
+    assert_eq!(state.legwork(["keys", "show", &file]).expect_success(), line);
+    let again = state.legwork(["keys", "new", &file]);
+    assert_eq!(again.status, 2, "{again:?}");
+    assert!(again.stderr.contains("cannot write"), "{again:?}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let shown = state.legwork(["keys", "show", &file]);
+    assert!(shown.stderr.contains("can be read by other users (mode 644)"), "{shown:?}");
+    assert!(!shown.stderr.contains("private:"), "{shown:?}");
+}
+
+#[test]
+fn a_trusting_worker_runs_what_was_signed_and_refuses_the_unsigned_and_the_altered() {
+    let (redis, state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let trusted = trust(&state, "trust.yaml", &[&line]);
+    let signed = state.dispatch(&["--signing-key", &ci, &team.file, "quick", "go"]);
+    let unsigned = state.dispatch(&[&team.file, "quick", "go"]);
+    let altered = state.dispatch(&["--signing-key", &ci, &team.file, "quick", "count the files"]);
+    let spec = redis.keys(&format!("*:spec:{}", uuid(&altered))).remove(0);
+    let alter = "return redis.call('SET', KEYS[1], (string.gsub(redis.call('GET', KEYS[1]), 'count the', 'delete all')))";
+    assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {spec}")), "+OK");
+    let urgent = state.dispatch(&["--signing-key", &ci, "--retries", "1", &team.file, "quick", "go"]);
+    let record = spec.replace(":spec:", ":job:").replace(uuid(&altered), uuid(&urgent));
+    let stream = redis.keys("*:ready:*").remove(0);
+    let entry = format!("redis.call('XREVRANGE', '{stream}', '+', '-', 'COUNT', 1)[1][1]");
+    // As a job that waits for its retry has it, with more retries than were signed.
+    let more = format!(
+        "return redis.call('HSET', KEYS[1], 'state', 'queued', 'entry', {entry}, 'retries', 9, 'run', '1 0 5')"
+    );
+    assert!(redis.command(&format!("EVAL \"{more}\" 1 {record}")).starts_with(':'));
+
+    let elsewhere = state.dispatch(&["--signing-key", &ci, "--queue", "other", &team.file, "quick", "go"]);
+    let put = format!("return redis.call('XADD', KEYS[1], '*', 'job', '{}')", uuid(&elsewhere));
+    assert!(redis.command(&format!("EVAL \"{put}\" 1 {stream}")).starts_with('$'));
+
+    let _worker = state.worker(&["--trust", &trusted]);
+    until_refused(&state, &elsewhere, "signed for the queue other, which this worker does not serve");
+    assert_eq!(state.until_status(&signed, "completed")["result"], "done");
+    until_refused(
+        &state,
+        &unsigned,
+        "the job is not signed, and this worker runs signed jobs only (--trust)",
+    );
+    until_refused(&state, &altered, "the job was altered after it was signed: its request differs");
+    until_refused(&state, &urgent, "the job was altered after it was signed: its retries differs");
+    // A schedule is read from Redis, where others may have written it: no program lends it its signature.
+    state
+        .legwork(["schedule", "add", "digest", "0 7 * * *", "--signing-key", &ci, &team.file, "quick", "go"])
+        .expect_success();
+    let fired = state.legwork(["schedule", "run-now", "digest", "--signing-key", &ci]).expect_success();
+    until_refused(&state, fired.trim(), "the job is not signed");
+}
+
+#[test]
+fn a_job_that_is_put_back_after_its_end_is_a_replay() {
+    let (redis, state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let trusted = trust(&state, "trust.yaml", &[&line]);
+    let id = state.dispatch(&["--signing-key", &ci, &team.file, "quick", "go"]);
+    let stream = redis.keys("*:ready:*").remove(0);
+    let mut first = state.worker(&["--trust", &trusted]);
+    state.until_status(&id, "completed");
+    first.kill();
+    let record = redis.keys(&format!("*:job:{}", uuid(&id))).remove(0);
+    let replay =
+        format!("redis.call('DEL', KEYS[1]) return redis.call('XADD', KEYS[2], '*', 'job', '{}')", uuid(&id));
+    assert!(redis.command(&format!("EVAL \"{replay}\" 2 {record} {stream}")).starts_with('$'));
+    // Another process with the same state folder.
+    let _second = state.worker(&["--trust", &trusted]);
+    until_refused(&state, &id, "is a replay: it ended on this machine before");
+}
+
+#[test]
+fn jobs_of_jobs_are_signed_by_their_worker_within_the_grant_of_the_dispatcher() {
+    let (_redis, state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let (own, own_line) = key(&state, "worker-1", &["--worker"]);
+    let trusted = trust(&state, "trust.yaml", &[&line, &own_line]);
+    let mut worker = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let id = state.dispatch(&["--signing-key", &ci, &team.file, "nested", "go"]);
+    let view = state.until_status(&id, "completed");
+    assert!(view["result"].as_str().unwrap().contains("done"), "{view}");
+    worker.kill();
+
+    // The dispatcher's key may not sign jobs of the agent that its job delegates to.
+    let narrow = line.replace('}', ", agents: [nested], toolsets: [background_agents]}");
+    let trusted = trust(&state, "narrow.yaml", &[&narrow, &own_line]);
+    let _worker = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let id = state.dispatch(&["--signing-key", &ci, &team.file, "nested", "go"]);
+    let session = state.until_status(&id, "completed")["session"].as_str().unwrap().to_owned();
+    let jobs = state.legwork(["list", "--session", &session, "--agent", "quick", "--json"]).json_lines();
+    until_refused(
+        &state,
+        jobs[0]["id"].as_str().unwrap(),
+        "the key `ci` may not sign jobs with the agent quick",
+    );
+    let shell = state.dispatch(&["--signing-key", &ci, &team.file, "shell", "go"]);
+    until_refused(&state, &shell, "the key `ci` may not sign jobs with the agent shell");
+}
+
+#[test]
+fn keys_are_rotated_and_a_retry_is_signed_by_the_operator_who_asks_for_it() {
+    let (redis, state, team) = fleet();
+    let (old, old_line) = key(&state, "ci-2025", &[]);
+    let (new, new_line) = key(&state, "ci-2026", &[]);
+    let both = trust(&state, "both.yaml", &[&old_line, &new_line]);
+    let after = trust(&state, "after.yaml", &[&new_line]);
+    let mut worker = state.worker(&["--trust", &both]);
+    let failed = state.dispatch(&["--signing-key", &old, &team.file, "shell", "go"]);
+    for key in [&old, &new] {
+        let id = state.dispatch(&["--signing-key", key, &team.file, "quick", "go"]);
+        state.until_status(&id, "completed");
+    }
+    state.until_status(&failed, "failed");
+    worker.kill();
+
+    let _worker = state.worker(&["--trust", &after]);
+    let id = state.dispatch(&["--signing-key", &old, &team.file, "quick", "go"]);
+    until_refused(&state, &id, "the job is signed with the key `ci-2025`, which is not trusted here");
+    // A job that was signed by another key is signed again only where that one is trusted.
+    let refused = state.legwork(["retry", &failed, "--signing-key", &new]);
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(
+        refused.stderr.contains("cannot be signed again: the job is signed with the key `ci-2025`"),
+        "{refused:?}"
+    );
+    let again = state
+        .legwork(["retry", &failed, "--signing-key", &new, "--trust", &both, "--fresh"])
+        .expect_success();
+    let view = state.until_status(again.trim(), "failed");
+    // It ran, and its script ended as the first time.
+    assert_eq!((&view["cause"], &view["usage"]["turns"]), (&json!("provider_error"), &json!(1)), "{view}");
+    let spec = redis.keys(&format!("*:spec:{}", uuid(&failed))).remove(0);
+    let alter = "return redis.call('SET', KEYS[1], (string.gsub(redis.call('GET', KEYS[1]), 'go', 'no')))";
+    assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {spec}")), "+OK");
+    let refused = state.legwork(["retry", &failed, "--again", "--signing-key", &new, "--trust", &both]);
+    assert!(refused.stderr.contains("altered after it was signed"), "{refused:?}");
+}
+
+#[test]
+fn a_worker_that_trusts_everyone_runs_signed_jobs_and_signs_none() {
+    let (redis, state, team) = fleet();
+    let (ci, _) = key(&state, "ci", &[]);
+    let (own, _) = key(&state, "worker-1", &["--worker"]);
+    let _worker = state.worker(&["--signing-key", &own]);
+    assert!(state.worker_log().contains("has no effect on a worker without --trust"));
+    let id = state.dispatch(&["--signing-key", &ci, &team.file, "nested", "go"]);
+    state.until_status(&id, "completed");
+    let specs: Vec<String> =
+        redis.keys("*:spec:*").iter().map(|key| redis.text(&format!("GET {key}"))).collect();
+    let signed = specs.iter().filter(|spec| spec.contains("\"envelope\":\"1~")).count();
+    assert_eq!((specs.len(), signed), (2, 1), "{specs:?}");
+}
