@@ -31,9 +31,10 @@ const KNOWN_WINDOWS: &[(&str, u64)] = &[
     ("o4", 200_000),
     ("gemini", 1_000_000),
 ];
-/// The share of the window that a request may fill where the file sets no `compaction_threshold`. The rest is room for a
-/// reply, and for results of tools, which are added before the next check.
-const DEFAULT_THRESHOLD: f64 = 0.8;
+/// The share of the window that a request may fill where the file sets no `compaction_threshold`: docker-agent's. The rest is
+/// room for a reply, and for results of tools, which are added before the next check; a request that comes out too long is
+/// shortened once more.
+const DEFAULT_THRESHOLD: f64 = 0.9;
 /// The most bytes of one tool result that a summary is made from: enough for its beginning, which shows what it is
 /// about.
 const MAX_RESULT_BYTES: usize = 2_000;
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn compaction_is_due_above_the_threshold() {
-        assert!(!is_due(80, 100, None) && is_due(81, 100, None));
+        assert!(!is_due(90, 100, None) && is_due(91, 100, None));
         assert!(!is_due(50, 100, Some(0.5)) && is_due(51, 100, Some(0.5)));
     }
 }

@@ -20,6 +20,7 @@ use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -107,6 +108,45 @@ impl<'a> Files<'a> {
         file.write_all(content)
     }
 
+    /// Replaces the content of a file atomically, by way of `temporary` in the same folder, which must exist. The
+    /// permissions stay. Of a link its target is replaced; in a confined run the link itself. A crash leaves the old content
+    /// or the new, and maybe the temporary file.
+    ///
+    /// # Errors
+    ///
+    /// The system's, or it is out of reach.
+    pub(crate) fn replace(self, path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+        let old = self.open(path).ok().and_then(|old| old.metadata().ok());
+        let (folder, target) = match self.confinement {
+            None => {
+                let target = if path.exists() { fs::canonicalize(path)? } else { path.to_owned() };
+                (folder(CWD, temporary.parent().unwrap_or(Path::new(".")))?, target)
+            }
+            Some(confinement) => {
+                let (root, below) = confinement.find(path, false)?;
+                let above = below.parent().unwrap_or(Path::new("."));
+                let target = below.file_name().map(PathBuf::from).ok_or_else(|| out_of_reach(path))?;
+                (beneath(&folder(CWD, root)?, above, OFlags::PATH | OFlags::DIRECTORY)?, target)
+            }
+        };
+        let temporary = temporary.file_name().ok_or_else(|| out_of_reach(temporary))?;
+        // A crash may have left one.
+        match rustix::fs::unlinkat(&folder, temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = rustix::fs::openat(&folder, temporary, flags, Mode::from_raw_mode(0o666))?;
+        let mut new = File::from(new);
+        new.write_all(content)?;
+        if let Some(old) = old {
+            new.set_permissions(old.permissions())?;
+        }
+        new.sync_all()?;
+        // A target that is absolute is found by that.
+        Ok(rustix::fs::renameat(&folder, temporary, &folder, &target)?)
+    }
+
     /// Opens a file to be locked, created where it does not exist. Its content does not matter.
     ///
     /// # Errors
@@ -148,7 +188,7 @@ impl<'a> Files<'a> {
             return Err(out_of_reach(path));
         };
         let parent = beneath(&folder(CWD, root)?, parent, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(rustix::fs::unlinkat(parent, name, rustix::fs::AtFlags::REMOVEDIR)?)
+        Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
     }
 
     /// Checks that a file or folder can be listed and searched: it exists and is within reach.

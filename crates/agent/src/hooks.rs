@@ -4,6 +4,7 @@ pub(crate) mod builtin;
 
 use grep_matcher::Matcher as _;
 use grep_regex::RegexMatcher;
+use legwork_common::team::HOLDING_EVENTS;
 use legwork_common::team::Hook;
 use legwork_common::team::HookRule;
 use legwork_common::team::Hooks;
@@ -60,18 +61,6 @@ pub(crate) const SUBAGENT_STOP: &str = "subagent_stop";
 /// When the conversation is handed to another agent.
 pub(crate) const ON_AGENT_SWITCH: &str = "on_agent_switch";
 
-/// Events that a hook can end. At all others a refusal is a warning.
-const HOLDING: [&str; 9] = [
-    INPUT_TRANSFORM,
-    GUARD,
-    PRE_TOOL_USE,
-    PERMISSION_REQUEST,
-    RESPONSE_TRANSFORM,
-    USER_PROMPT_SUBMIT,
-    BEFORE_LLM_CALL,
-    PRE_COMPACT,
-    BEFORE_COMPACTION,
-];
 /// Events at which a hook that fails is a refusal: what it guards is not done without it.
 const CLOSED_ON_FAILURE: [&str; 2] = [GUARD, PRE_TOOL_USE];
 /// Events at which output that is not JSON is added to what the model knows.
@@ -214,7 +203,7 @@ fn or_else(text: &str, otherwise: &str) -> String {
 
 /// The decision of a hook that does not want what the event is about.
 fn refused(event: &str, reason: String) -> Decision {
-    if HOLDING.contains(&event) {
+    if HOLDING_EVENTS.contains(&event) {
         return Decision { denied: Some(reason), ..Decision::default() };
     }
     Decision { warnings: vec![format!("a hook of {event}: {reason}")], ..Decision::default() }

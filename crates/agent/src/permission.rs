@@ -57,9 +57,9 @@ pub(crate) fn denied(tool: &str) -> String {
     format!("Tool '{tool}' is denied by permissions configuration.")
 }
 
-/// The sentence for a call that needs an approval where no one can give it.
+/// The sentence for a call that needs an approval where no one can give it: docker-agent's.
 pub(crate) fn unattended(tool: &str) -> String {
-    format!("Tool '{tool}' needs a person's approval, and no one can answer here.")
+    format!("Tool '{tool}' requires user confirmation but the session is non-interactive.")
 }
 
 /// Why a call is refused after an answer, as a sentence for the model; `None` where a person approved it.
@@ -196,6 +196,9 @@ mod tests {
             ["a", "b", "c", "d"].map(without_mode),
             [Verdict::Denied, Verdict::Allowed, Verdict::NeedsApproval, Verdict::Allowed,]
         );
-        assert_eq!(unattended("c"), "Tool 'c' needs a person's approval, and no one can answer here.");
+        assert_eq!(
+            unattended("c"),
+            "Tool 'c' requires user confirmation but the session is non-interactive."
+        );
     }
 }

@@ -64,6 +64,8 @@ use crate::assignment::Outcome;
 use crate::assignment::Ports;
 use crate::hooks::STOP;
 use crate::journal::RedactingJournal;
+use crate::person::Person;
+use crate::person::RedactingPerson;
 use crate::pruning;
 use crate::turn::Step;
 use crate::turn::Transcript;
@@ -81,7 +83,11 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     };
     let secrets = Arc::clone(&ports.environment.secrets);
     let journal = Arc::new(RedactingJournal::new(Arc::clone(&ports.journal), Arc::clone(&secrets)));
-    let ports = Ports { journal: Arc::clone(&journal) as _, ..ports };
+    let person = ports
+        .person
+        .clone()
+        .map(|inner| Arc::new(RedactingPerson { inner, secrets: Arc::clone(&secrets) }) as Arc<dyn Person>);
+    let ports = Ports { journal: Arc::clone(&journal) as _, person, ..ports };
     let span = spans::of_agent(&agent.name);
     let running = async {
         match &agent.kind {
@@ -140,6 +146,7 @@ async fn run_model(
         first_agent,
         recorded,
         budget,
+        inner_runs: Arc::default(),
         session_is_unlimited: false,
         active_agent,
         current,
@@ -172,6 +179,7 @@ impl RunState<'_> {
         self.resume().await?;
         loop {
             if let Some(answer) = self.submitted()
+                && !self.has_news().await?
                 && self.is_over(&answer).await?
             {
                 self.write_submitted(&answer).await?;
@@ -184,7 +192,8 @@ impl RunState<'_> {
                     self.take_turn(turn).await?;
                 }
                 Step::Finish { result } => {
-                    if !self.remind().await? && self.is_over(&result).await? {
+                    // First the jobs: a model that waits for them has nothing to answer yet.
+                    if !self.has_news().await? && !self.remind().await? && self.is_over(&result).await? {
                         self.keep_answer(&result).await?;
                         return Ok(result);
                     }
@@ -194,12 +203,15 @@ impl RunState<'_> {
         }
     }
 
-    /// When the active agent has answered: whether that ends the run. Otherwise there is something that the model has not
-    /// seen: mail, or a conversation that was passed on to it.
-    async fn is_over(&mut self, result: &str) -> Result<bool, Halt> {
+    /// When the model asks for nothing more: waits for the agent's jobs. Whether there is mail, which the model has not seen.
+    async fn has_news(&mut self) -> Result<bool, Halt> {
         self.settle_pots().await;
-        let has_news = self.wait_for_jobs_and_mail().await?;
-        if has_news || self.pass_on().await? {
+        self.wait_for_jobs_and_mail().await
+    }
+
+    /// When the active agent has answered: whether that ends the run. Otherwise the conversation was passed on.
+    async fn is_over(&mut self, result: &str) -> Result<bool, Halt> {
+        if self.pass_on().await? {
             return Ok(false);
         }
         self.observe(STOP, json!({"last_message": result})).await?;
@@ -258,8 +270,9 @@ impl RunState<'_> {
         if times < self.current.agent.limits.consecutive_tool_calls() {
             return Ok(());
         }
+        // The first words are docker-agent's.
         let message = format!(
-            "the model made {times} identical calls of {tool} in a row and makes no progress (max_consecutive_tool_calls)"
+            "Agent terminated: detected {times} consecutive identical calls to {tool}. The model makes no progress (max_consecutive_tool_calls)."
         );
         Err(Halt::Failed { cause: Cause::AgentError, message })
     }
@@ -268,9 +281,15 @@ impl RunState<'_> {
     fn exhausted(&mut self, turns: u32) -> Halt {
         self.active_agent.complete_handoff();
         let used = turns.saturating_sub(self.active_agent.uncounted_turns());
-        let by_default = self.current.agent.max_iterations.is_none();
-        let key = if by_default { "max_iterations, which its file does not set" } else { "max_iterations" };
-        let message = format!("the agent used up its {used} iterations ({key})");
+        let message = match self.current.agent.max_iterations {
+            // docker-agent's words.
+            Some(limit) => {
+                format!("Execution stopped after reaching the configured max_iterations limit ({limit}).")
+            }
+            None => format!(
+                "the agent used up its {used} iterations (max_iterations, which its file does not set)"
+            ),
+        };
         Halt::Failed { cause: Cause::MaxIterations, message }
     }
 }

@@ -407,7 +407,7 @@ impl Toolbox {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
             ToolsetKind::UserPrompt => Ok(user_prompt::open()),
-            ToolsetKind::Tasks { path } => tasks::open(&environment.working_dir, path.as_deref()),
+            ToolsetKind::Tasks { path } => tasks::open(environment, path.as_deref()),
             ToolsetKind::Mcp(mcp) => {
                 let timing = mcp::Timing::of(mcp.lifecycle.as_ref());
                 mcp::open(mcp, environment, &self.nursery, timing).await

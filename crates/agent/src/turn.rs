@@ -85,6 +85,8 @@ pub struct Transcript {
     repetition: Repetition,
     /// Whether there is something for the model that it has not replied to.
     reply_is_due: bool,
+    /// Whether that is a prompt or a task, and nothing has come after it.
+    prompt_is_open: bool,
     /// Whether any reply since this run began had text.
     has_output: bool,
     last_text: String,
@@ -100,7 +102,9 @@ impl Transcript {
     pub fn new(opening: Vec<Message>, recorded: &[TurnEntry]) -> Self {
         let first = opening.iter().position(|message| matches!(message, Message::User { .. }));
         let task_len = first.map_or(opening.len(), |first| first + 1);
-        let mut transcript = Self { messages: opening, task_len, reply_is_due: true, ..Self::default() };
+        let prompt_is_open = matches!(opening.last(), Some(Message::User { .. }));
+        let mut transcript =
+            Self { messages: opening, task_len, reply_is_due: true, prompt_is_open, ..Self::default() };
         for entry in recorded {
             transcript.apply(entry);
         }
@@ -125,6 +129,7 @@ impl Transcript {
                 self.delivered.extend(mail.iter().cloned());
                 self.messages.push(Message::user(text));
                 self.reply_is_due = true;
+                self.prompt_is_open = mail.is_empty();
                 // The answer to a user's next prompt is an output of its own, without a separator before it.
                 self.has_output &= !mail.is_empty();
                 if mail.is_empty() {
@@ -180,6 +185,7 @@ impl Transcript {
         self.results.clear();
         self.asked.clear();
         self.reply_is_due = false;
+        self.prompt_is_open = false;
         self.messages.push(Message::Assistant(message.clone()));
     }
 
@@ -291,9 +297,9 @@ impl Transcript {
         None
     }
 
-    /// Whether the model has not replied to the last message of a user.
+    /// Whether the model has not replied to the last prompt of a user, or to its task, and no mail has come since.
     pub fn is_prompted(&self) -> bool {
-        matches!(self.messages.last(), Some(Message::User { .. }))
+        self.prompt_is_open
     }
 
     /// The last answer to an earlier message of a user that is the same one; `None` where there was none.

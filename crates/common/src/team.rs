@@ -50,6 +50,7 @@ pub use expand::expand_address;
 pub use expand::expand_shell;
 pub use expand::expand_template;
 pub use hook_prompt::hook_prompt;
+pub use hooks::HOLDING_EVENTS;
 pub use hooks::Hook;
 pub use hooks::HookKind;
 pub use hooks::HookRule;

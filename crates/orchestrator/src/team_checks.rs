@@ -6,10 +6,7 @@ use legwork_agent::Environment;
 use legwork_agent::preflight::preflight;
 use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
-use legwork_common::money::SpendingLimit;
-use legwork_common::policy::Policy;
 use legwork_common::team::Agent;
-use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use legwork_queue::operator::check_agent;
 
@@ -63,32 +60,6 @@ fn reachable<'team>(team: &'team Team, agent: &str) -> Vec<&'team Agent> {
         }
     }
     agents
-}
-
-/// Refuses a limit in money for an agent with a model whose price is not known: it could not be kept. Agents below it are
-/// checked when they run.
-///
-/// # Errors
-///
-/// [`Failure`] with the first such model.
-pub fn check_prices(
-    team: &Team,
-    agent: &str,
-    policy: &Policy,
-    limits: [Option<SpendingLimit>; 2],
-) -> Result<(), Failure> {
-    let is_in_money = limits.into_iter().flatten().any(|limit| limit.money().is_some());
-    let models = match team.agent(agent).map(|agent| &agent.kind) {
-        Some(AgentKind::Models(models)) if is_in_money => models.as_slice(),
-        _ => &[],
-    };
-    let prices = policy.prices();
-    let unpriced = models.iter().find(|model| model.cost.or_else(|| prices.of(&model.reference())).is_none());
-    unpriced.map_or(Ok(()), |model| {
-        let model = model.reference();
-        Err(Failure::usage(format!("the price of {model} is not known, so a budget in money cannot be kept"))
-            .with_hint("set `cost` of the model in the agent file, or `prices` in the policy file"))
-    })
 }
 
 #[cfg(test)]

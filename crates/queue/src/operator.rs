@@ -77,6 +77,7 @@ pub use questions::Decision;
 pub use questions::OpenQuestion;
 pub use request::RequestError;
 pub use request::check_agent;
+pub use request::check_prices;
 pub use request::check_request;
 pub use retry::Retried;
 pub use retry::RetryError;

@@ -179,3 +179,18 @@ fn a_server_on_this_machine_starts_workers_and_serves_the_files_that_it_was_give
     let refused = server.post("/v1/jobs", &json!({"agent": "root", "task": "go"})).expect(400);
     assert_eq!(refused["code"], "missing_key", "{refused}");
 }
+
+#[test]
+fn a_budget_in_money_is_refused_where_a_price_is_not_known() {
+    let redis = Redis::start();
+    let (_state, server) = fleet(&redis, &json!({}));
+    let body = json!({"agent_file": TEAM, "agent": "quick", "task": "go"});
+    for key in ["budget", "session_budget"] {
+        let mut body = body.clone();
+        body[key] = json!("$1");
+        let problem = server.post("/v1/jobs", &body).expect(400);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("the price of scripted/any is not known"), "{problem}");
+    }
+    assert_eq!(server.get("/v1/jobs")["jobs"], json!([]));
+}

@@ -213,7 +213,7 @@ fn a_dispatch_decides_before_the_policy_and_without_either_calls_are_denied() {
     let _worker = state.worker(&[]);
     let denied = state.dispatch(&[&file, "ops", "go"]);
     let result = state.until_status(&denied, "completed")["result"].clone();
-    assert_eq!(result, "Done: Tool 'shell' needs a person's approval, and no one can answer here.");
+    assert_eq!(result, "Done: Tool 'shell' requires user confirmation but the session is non-interactive.");
     let parked = state.dispatch(&[&file, "ops", "go", "--approvals", "park"]);
     until_asked(&state, &parked);
     state.legwork(["approve", &parked]).expect_success();

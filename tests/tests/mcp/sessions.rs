@@ -322,3 +322,16 @@ fn invalid_options_are_reported_before_anything_is_served() {
     let local = state.legwork(["local", "status"]).expect_success();
     assert!(local.contains("State    stopped\n"), "{local}");
 }
+
+#[test]
+fn a_budget_in_money_is_refused_where_a_price_is_not_known() {
+    let mut state = StateFolder::embedded();
+    let file = team(&mut state);
+    let mut host = Host::connect(&state, &[&file, "--session-budget", "$1"]);
+    let refused = host.call("run_background_agent", json!({"agent": "quick", "task": "go"}));
+    let words = "the price of scripted/any is not known, so a budget in money cannot be kept";
+    assert_eq!((text(&refused), &refused["isError"]), (words, &json!(true)));
+    assert!(
+        text(&host.call("list_background_agents", json!({}))).contains("No background agent tasks found")
+    );
+}

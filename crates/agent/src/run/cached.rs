@@ -10,8 +10,8 @@ use super::halt::Halt;
 use super::state::RunState;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
+use crate::redaction;
 use crate::tool::ToolOutcome;
-use crate::toolset::confinement::confine;
 use crate::toolset::on_blocking_thread;
 use crate::toolset::shared_file::SharedFile;
 
@@ -27,13 +27,18 @@ fn key(cache: &ResponseCache, message: &str) -> String {
 }
 
 impl RunState<'_> {
-    /// Before the first model call of a run: answers the message of the user as an earlier one was. Whether it did.
+    /// Before the first model call after a prompt: answers the message of the user as an earlier one was. Whether it did. A
+    /// message with a secret is neither looked up nor kept: without it, it would be another message.
     pub(super) async fn answer_from_cache(&mut self, turn: u32) -> Result<bool, Halt> {
         let Some(cache) = &self.current.agent.cache else { return Ok(false) };
         if self.asked.is_some() || !self.transcript.is_prompted() || self.answers_by_tool() {
             return Ok(false);
         }
-        let asked = key(cache, self.transcript.latest_prompt());
+        let prompt = self.transcript.latest_prompt();
+        if self.without_secrets(prompt) != prompt {
+            return Ok(false);
+        }
+        let asked = key(cache, prompt);
         self.asked = Some(asked.clone());
         let answer = match &cache.path {
             Some(path) => self.unless_cancelled(self.kept_answer(path, asked)).await?,
@@ -57,7 +62,7 @@ impl RunState<'_> {
         let kept = async {
             let file = self.cache_file(&path)?;
             let lock = file.lock().await.map_err(|error| chain(&error))?;
-            let answer = answer.to_owned();
+            let answer = self.without_secrets(answer);
             let written = on_blocking_thread(move || {
                 let failed = |why: String| ToolOutcome::error(why);
                 let mut answers = answers(&file).map_err(failed)?;
@@ -74,6 +79,12 @@ impl RunState<'_> {
             self.warn(format!("the answer is not kept in {path}: {why}"));
         }
         Ok(())
+    }
+
+    /// The text without secrets of this machine, and of well-known shapes where the agent wants that.
+    fn without_secrets(&self, text: &str) -> String {
+        let text = self.ports.environment.secrets.redacted(text).into_owned();
+        if self.redacts() { redaction::redacted(text) } else { text }
     }
 
     /// The answer of the file. What goes wrong is a warning: then the model is asked.
@@ -96,8 +107,7 @@ impl RunState<'_> {
 
     /// The file of the answers, below the working folder.
     fn cache_file(&self, path: &str) -> Result<SharedFile, String> {
-        let folder = &self.ports.environment.working_dir;
-        Ok(SharedFile { path: confine(folder, path)?, root: Some(folder.clone()) })
+        SharedFile::of_run(&self.ports.environment, path)
     }
 }
 

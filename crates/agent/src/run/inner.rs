@@ -1,6 +1,8 @@
 //! A run within a run, which carries out one tool call: it has the caller's ports, and neither its turns nor its output are
 //! recorded. What it used counts for the caller.
 
+mod shared;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +18,7 @@ use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 
+pub(super) use self::shared::InnerRuns;
 use super::halt::Halt;
 use super::run;
 use super::state::RunState;
@@ -76,11 +79,12 @@ impl Mailbox for NoMail {
     }
 }
 
-/// The session of the caller, which used this many tokens before.
+/// The session of the caller, of whose tokens this is one user among several.
 #[derive(Debug)]
 struct InnerSession {
     session: Arc<dyn SessionState>,
-    used_before: u64,
+    runs: Arc<InnerRuns>,
+    number: usize,
 }
 
 #[async_trait]
@@ -91,7 +95,20 @@ impl SessionState for InnerSession {
     }
 
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {
-        self.session.reserve(self.used_before.saturating_add(used), wanted).await
+        let totals = match self.runs.reserve(self.number, used, wanted) {
+            Ok(totals) => totals,
+            Err(refused) => return Ok(refused),
+        };
+        let reserved = self.session.reserve(totals.used, totals.reserved).await?;
+        match reserved {
+            BudgetReservation::Wait(_) | BudgetReservation::Exhausted { .. } => {
+                self.runs.release(self.number);
+            }
+            // The job has a limit of its own, so the runs keep asking.
+            BudgetReservation::Unlimited if self.runs.has_limit() => return Ok(BudgetReservation::Granted),
+            BudgetReservation::Unlimited | BudgetReservation::Granted => {}
+        }
+        Ok(reserved)
     }
 
     async fn cost_limit(&self) -> Result<Option<Money>, ServiceError> {
@@ -107,13 +124,16 @@ impl RunState<'_> {
     /// Carries out a call by a run of its own, and returns what it used. A cancellation of the caller ends it.
     pub(super) async fn run_inner(&self, inner: InnerRun) -> Result<(ToolOutcome, Usage), Halt> {
         let InnerRun { agent, prompt } = inner;
-        let used = self.used_tokens();
+        let runs = Arc::clone(&self.inner_runs);
+        let number = runs.begin();
+        let _timed = runs.timed();
         let assignment = Assignment {
             agent: agent.name.clone(),
             team: Arc::new(self.team.with_agent(agent)),
             opening: Opening::Conversation { messages: vec![Message::user(prompt)] },
             recorded: Vec::new(),
-            budget: self.budget.map(|budget| budget.saturating_sub(used)),
+            // Kept by the session below, for all runs of the batch together.
+            budget: None,
             max_cost: self.pots.max_cost.clone(),
             prices: self.pots.prices.clone(),
             safety: self.safety(),
@@ -125,14 +145,18 @@ impl RunState<'_> {
             person: self.ports.person.clone().filter(|person| !person.is_durable()),
             session_state: Arc::new(InnerSession {
                 session: Arc::clone(&self.ports.session_state),
-                used_before: used,
+                runs: Arc::clone(&runs),
+                number,
             }),
             ..self.ports.clone()
         };
         // A run holds the state of its calls: without the box its size would have no end.
         match Box::pin(run(assignment, ports, self.cancel.clone())).await {
             Outcome::Completed { result, usage } => Ok((ToolOutcome::ok(result), usage)),
-            Outcome::Failed { message, usage, .. } => Ok((ToolOutcome::error(message), usage)),
+            Outcome::Failed { message, usage, .. } => {
+                let message = runs.refusal(number).unwrap_or(message);
+                Ok((ToolOutcome::error(message), usage))
+            }
             Outcome::Stopped { .. } => Err(Halt::Stopped),
             Outcome::Lost => Err(Halt::Lost),
         }

@@ -157,11 +157,15 @@ impl RunState<'_> {
                 }
             }
         }
-        let message = match &failures[..] {
-            [one] => one.clone(),
-            many => format!("all models failed: {}", many.join("; ")),
-        };
+        // docker-agent's words.
+        let what = if self.has_fallback() { "all models failed" } else { "model failed" };
+        let message = format!("{what}: {}", failures.join("; "));
         Ok(Err(NoReply { message, is_window_full }))
+    }
+
+    /// Whether the active agent has models for the case that its first one fails.
+    fn has_fallback(&self) -> bool {
+        self.current.agent.fallback.as_ref().is_some_and(|fallback| !fallback.models.is_empty())
     }
 
     /// The models that may answer the next request, in the order in which they are tried.

@@ -108,6 +108,8 @@ pub(super) struct Pots {
     cost: AtomicU64,
     /// When the current turn began; `None` between turns.
     turn_started: Option<Instant>,
+    /// How much of the current turn is not in `used`, because runs within this one count it.
+    time_elsewhere: Duration,
     /// Whether a model without a price was reported.
     has_warned: AtomicBool,
     /// The budget in money of the job, and once it is known that of the session. A model without a price does not pass
@@ -138,6 +140,7 @@ impl Pots {
             counted_tokens,
             cost: AtomicU64::new(0),
             turn_started: None,
+            time_elsewhere: Duration::ZERO,
             has_warned: AtomicBool::new(false),
             own_limits: of_job.into_iter().collect(),
             session_was_asked: false,
@@ -147,9 +150,10 @@ impl Pots {
         }
     }
 
-    /// Leaves out tokens that a run within this one has reported itself.
-    pub(super) fn leave_out(&mut self, tokens: u64) {
+    /// Leaves out tokens and time that runs within this one have reported themselves.
+    pub(super) fn leave_out(&mut self, tokens: u64, time: Duration) {
         self.counted_tokens = self.counted_tokens.saturating_add(tokens);
+        self.time_elsewhere = self.time_elsewhere.saturating_add(time);
     }
 }
 
@@ -191,8 +195,9 @@ impl RunState<'_> {
             AgentKind::Models(models) => models.as_slice(),
             AgentKind::Auto | AgentKind::Command { .. } => &[],
         };
-        let unpriced =
-            named.iter().find(|model| self.price_of(model).is_none()).map(ModelSettings::reference);
+        // The one that is called: a file may name it by a variable.
+        let mut called = named.iter().map(|model| self.ports.environment.model(model));
+        let unpriced = called.find(|model| self.price_of(model).is_none()).map(|model| model.reference());
         let Some(model) = self.pots.unpriced.get().cloned().or(unpriced) else { return Ok(()) };
         let message = format!(
             "the price of the model {model} is not known, so {} cannot be kept: set `cost` of the model in the agent file, \
@@ -248,6 +253,7 @@ impl RunState<'_> {
         let tokens = self.used_tokens();
         let pots = &mut self.pots;
         let time = pots.turn_started.take().map_or(Duration::ZERO, |started| started.elapsed());
+        let time = time.saturating_sub(std::mem::take(&mut pots.time_elsewhere));
         let cost = std::mem::take(pots.cost.get_mut());
         let more_tokens = tokens.saturating_sub(pots.counted_tokens);
         pots.counted_tokens = tokens;

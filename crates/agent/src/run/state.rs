@@ -10,6 +10,7 @@ use legwork_common::team::Team;
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
+use super::inner::InnerRuns;
 use super::open_agent::OpenAgent;
 use super::pots::Pots;
 use crate::active_agent::ActiveAgent;
@@ -34,6 +35,8 @@ pub(super) struct RunState<'team> {
     pub(super) budget: Option<u64>,
     /// What it used of the budgets of its agent file.
     pub(super) pots: Pots,
+    /// What runs within this one share, of the calls that are being made.
+    pub(super) inner_runs: Arc<InnerRuns>,
     /// Whether the session turned out to have no budget: it gets none later, so it is asked only once.
     pub(super) session_is_unlimited: bool,
     pub(super) active_agent: ActiveAgent,

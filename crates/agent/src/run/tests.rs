@@ -268,7 +268,7 @@ async fn fails_when_iterations_are_used_up() {
     match run_to_end(&world, delegated(&team, "a", Vec::new())).await {
         Outcome::Failed { cause, message, usage } => {
             assert_eq!(cause, Cause::MaxIterations);
-            assert_eq!(message, "the agent used up its 2 iterations (max_iterations)");
+            assert_eq!(message, "Execution stopped after reaching the configured max_iterations limit (2).");
             assert_eq!(usage.turns, 2);
         }
         other => panic!("{other:?}"),

@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use super::excerpt;
 use super::halt::Halt;
+use super::inner::InnerRuns;
 use super::spans;
 use super::state::RunState;
 use crate::history;
@@ -50,6 +51,7 @@ impl RunState<'_> {
     /// Makes all calls at once. Each result is recorded as soon as it is there, so that a crash loses only the
     /// calls that are still running.
     pub(super) async fn run_calls(&mut self, open: Vec<(CallIndex, ToolCall)>) -> Result<(), Halt> {
+        self.inner_runs = Arc::new(InnerRuns::new(self.used_tokens(), self.budget));
         let state = &*self;
         let mut calls: FuturesUnordered<_> =
             open.into_iter().map(|(index, call)| state.run_call(index, call)).collect();
@@ -64,7 +66,7 @@ impl RunState<'_> {
             entries.push(entry);
         }
         drop(calls);
-        self.pots.leave_out(used);
+        self.pots.leave_out(used, self.inner_runs.time());
         for entry in entries {
             self.apply(&entry);
         }

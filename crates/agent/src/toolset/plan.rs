@@ -75,6 +75,8 @@ struct Arguments {
 impl PlanTool {
     /// Dropping the future leaves a plan changed or unchanged, never in between.
     async fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
+        // The arguments of another action are an error: what they ask for would not be done.
+        schema::checked(&self.spec, &arguments)?;
         let arguments: Arguments = schema::parse(&self.spec, arguments)?;
         let Arguments { name, path, .. } = &arguments;
         if !matches!(self.action, Action::List) {

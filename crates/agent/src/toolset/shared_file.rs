@@ -1,13 +1,10 @@
 //! A file that several processes of a machine change: it is replaced atomically, and a lock next to it serializes the
 //! changes.
 
-use std::fs;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
 use std::io::Read;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +13,10 @@ use thiserror::Error;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::confinement::confine;
 use super::confinement::escapes;
+use crate::environment::Confinement;
+use crate::environment::Environment;
 use crate::files::Files;
 
 /// How long a change waits for the lock. Changes take milliseconds; longer than this means that a process hangs.
@@ -31,6 +31,8 @@ pub(crate) struct SharedFile {
     pub(crate) path: PathBuf,
     /// The folder that links must not lead out of; `None` where the operator chose the place.
     pub(crate) root: Option<PathBuf>,
+    /// What the run may reach; `None` for all, and where the operator chose the place.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 /// Why the file could not be read or replaced. It is unchanged.
@@ -53,13 +55,24 @@ pub(crate) struct Lock {
 }
 
 impl SharedFile {
+    /// The file that an agent file names, below the working folder of the run and within what the run may reach.
+    ///
+    /// # Errors
+    ///
+    /// The path is not below the working folder. The message is for the agent and the operator.
+    pub(crate) fn of_run(environment: &Environment, path: &str) -> Result<Self, String> {
+        let root = environment.working_dir.clone();
+        let confinement = environment.confinement.clone();
+        Ok(Self { path: confine(&root, path)?, root: Some(root), confinement })
+    }
+
     /// Waits for the lock, for [`LOCK_TIMEOUT`] at most. The lock is on a file next to this one, which stays: a lock on
     /// the file itself would be on one that the next change replaces.
     pub(crate) async fn lock(&self) -> Result<Lock, SharedFileError> {
         let failed = |source| SharedFileError::Write { path: self.path.clone(), source };
         self.check()?;
-        fs::create_dir_all(self.folder()).map_err(failed)?;
-        let file = Files::new(None).open_lock(&self.sibling("lock")).map_err(failed)?;
+        self.files().create_folders(self.folder()).map_err(failed)?;
+        let file = self.files().open_lock(&self.sibling("lock")).map_err(failed)?;
         let locking = async {
             loop {
                 match file.try_lock() {
@@ -78,7 +91,7 @@ impl SharedFile {
     /// The content, up to one byte more than `max_bytes`; `None` for a file that does not exist.
     pub(crate) fn read(&self, max_bytes: u64) -> Result<Option<Vec<u8>>, SharedFileError> {
         let failed = |source| SharedFileError::Read { path: self.path.clone(), source };
-        let file = match Files::new(None).open(&self.path) {
+        let file = match self.files().open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -91,26 +104,14 @@ impl SharedFile {
 
     /// Replaces the content atomically. A crash leaves the old content or the new, and maybe a temporary file next to it.
     pub(crate) fn replace(&self, content: &[u8], _lock: &Lock) -> Result<(), SharedFileError> {
-        self.write(content).map_err(|source| SharedFileError::Write { path: self.path.clone(), source })
+        self.check()?;
+        let temporary = self.sibling("new");
+        let replaced = self.files().replace(&self.path, &temporary, content);
+        replaced.map_err(|source| SharedFileError::Write { path: self.path.clone(), source })
     }
 
-    /// Writes a temporary file with the permissions of the old one, and renames it.
-    fn write(&self, content: &[u8]) -> io::Result<()> {
-        // Of a link, the target is replaced.
-        let target = if self.path.exists() { fs::canonicalize(&self.path)? } else { self.path.clone() };
-        let temporary = self.sibling("new");
-        // A crash may have left one.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut new = OpenOptions::new().create_new(true).write(true).open(&temporary)?;
-        new.write_all(content)?;
-        if let Ok(old) = fs::metadata(&target) {
-            new.set_permissions(old.permissions())?;
-        }
-        new.sync_all()?;
-        fs::rename(&temporary, &target)
+    fn files(&self) -> Files<'_> {
+        Files::new(self.confinement.as_ref())
     }
 
     /// The folder of the file.

@@ -5,7 +5,6 @@ mod list;
 mod store;
 mod stored;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,13 +19,14 @@ use self::list::Id;
 use self::list::Stamp;
 use self::store::TaskStore;
 use super::Kit;
-use super::confinement;
 use super::failed;
 use super::on_blocking_thread;
 use super::outcome_of;
 use super::schema;
 use super::schema::Schema;
 use super::shared_file::SharedFile;
+use crate::environment::Environment;
+use crate::files::hidden::Hidden;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
@@ -50,11 +50,11 @@ when it is finished.";
 ///
 /// # Errors
 ///
-/// The path is not below the working folder.
-pub(crate) fn open(working_dir: &Path, path: Option<&str>) -> Result<Kit, String> {
-    let path = confinement::confine(working_dir, path.unwrap_or(DEFAULT_FILE))?;
-    let file = SharedFile { path, root: Some(working_dir.to_owned()) };
-    let store = Arc::new(TaskStore { file });
+/// The path is not below the working folder, or `.agentsignore` cannot be read.
+pub(crate) fn open(environment: &Arc<Environment>, path: Option<&str>) -> Result<Kit, String> {
+    let file = SharedFile::of_run(environment, path.unwrap_or(DEFAULT_FILE))?;
+    let hidden = Hidden::of(&environment.working_dir)?;
+    let store = Arc::new(TaskStore { file, hidden, environment: Arc::clone(environment) });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
     Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }

@@ -11,6 +11,20 @@ use super::toolset::StringMap;
 /// The hooks of an agent by event, such as `pre_tool_use`; only events with hooks.
 pub type Hooks = BTreeMap<String, Vec<HookRule>>;
 
+/// The events whose hooks can hold back or rewrite what the agent does. A hook that does not run there is refused, and one
+/// that refuses at another event only warns.
+pub const HOLDING_EVENTS: [&str; 9] = [
+    "tool_input_transform",
+    "tool_guard",
+    "pre_tool_use",
+    "permission_request",
+    "tool_response_transform",
+    "user_prompt_submit",
+    "before_llm_call",
+    "pre_compact",
+    "before_compaction",
+];
+
 /// Hooks that run together at an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HookRule {

@@ -88,6 +88,10 @@ pub struct ModelSettings {
     /// How much the model reasons; `None` for the default of the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<ThinkingBudget>,
+    /// The tokens that the model is told it may use for the whole task, which it paces itself by; `None` where it is told of
+    /// no budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_budget: Option<u64>,
     /// Whether one reply may contain several tool calls; `None` for the default of the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
@@ -146,6 +150,7 @@ impl ModelSettings {
             frequency_penalty: at.defaults.frequency_penalty,
             presence_penalty: at.defaults.presence_penalty,
             thinking_budget: at.defaults.thinking_budget,
+            task_budget: at.defaults.task_budget,
             parallel_tool_calls: at.defaults.parallel_tool_calls,
             track_usage: at.defaults.track_usage,
             cost: None,
@@ -233,6 +238,7 @@ pub(super) struct ModelDefaults {
     pub(super) frequency_penalty: Option<f64>,
     pub(super) presence_penalty: Option<f64>,
     pub(super) thinking_budget: Option<ThinkingBudget>,
+    pub(super) task_budget: Option<u64>,
     pub(super) parallel_tool_calls: Option<bool>,
     pub(super) track_usage: Option<bool>,
     pub(super) provider_opts: BTreeMap<String, serde_json::Value>,
@@ -356,6 +362,7 @@ fn wants_responses(model: &str) -> bool {
 const AUTO: &[(&str, &[&str], &str)] = &[
     ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-5"),
     ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
+    ("chatgpt", &["CHATGPT_OAUTH_TOKEN"], "gpt-5.6"),
     ("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini-2.5-flash"),
     ("mistral", &["MISTRAL_API_KEY"], "mistral-small-latest"),
     ("openrouter", &["OPENROUTER_API_KEY"], "meta-llama/llama-3.3-70b-instruct"),

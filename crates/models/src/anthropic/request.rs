@@ -30,6 +30,8 @@ const VERSION: &str = "2023-06-01";
 const VERSION_FIELD: &str = "anthropic_version";
 /// The feature that thinks between tool calls, for models that do not do so of their own accord.
 const INTERLEAVED: &str = "interleaved-thinking-2025-05-14";
+/// The feature that tells the model how many tokens it has for a task.
+const TASK_BUDGETS: &str = "task-budgets-2026-03-13";
 
 /// Builds the request.
 pub(super) fn request(settings: &Settings, ask: &Ask<'_>) -> Result<WireRequest, RequestError> {
@@ -71,9 +73,14 @@ fn headers(
     body: &Map<String, Value>,
 ) -> Vec<(&'static str, String)> {
     let version = (!body.contains_key(VERSION_FIELD)).then(|| ("anthropic-version", VERSION.to_owned()));
-    let wants_beta = settings.interleaved_thinking && model.takes_budget() && !thought.is_adaptive;
-    let beta = wants_beta.then(|| ("anthropic-beta", INTERLEAVED.to_owned()));
-    version.into_iter().chain(beta).collect()
+    let interleaved = settings.interleaved_thinking && model.takes_budget() && !thought.is_adaptive;
+    let has_budget = body.get("output_config").is_some_and(|output| output.get("task_budget").is_some());
+    let betas: Vec<&str> = [(interleaved, INTERLEAVED), (has_budget, TASK_BUDGETS)]
+        .into_iter()
+        .filter_map(|(is_used, beta)| is_used.then_some(beta))
+        .collect();
+    let betas = (!betas.is_empty()).then(|| ("anthropic-beta", betas.join(",")));
+    version.into_iter().chain(betas).collect()
 }
 
 fn sampling(

@@ -21,6 +21,7 @@ use legwork_common::team::Team;
 use legwork_queue::ConnectionKind;
 use legwork_queue::operator::DispatchOrder;
 use legwork_queue::operator::Dispatching;
+use legwork_queue::operator::check_prices;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -59,7 +60,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
     let requested = requests(&args, &team, &policy)?;
     for requested in &requested {
         let of_job = requested.request.job_options.as_ref().and_then(|options| options.budget);
-        team_checks::check_prices(&team, &requested.request.agent, &policy, [of_job, args.session_budget])?;
+        check_prices(&requested.request.agent, &team, &policy, [of_job, args.session_budget])?;
     }
     if context.common.redis.is_none() && args.session.is_none() {
         // Before an embedded server is started for nothing.

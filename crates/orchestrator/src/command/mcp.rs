@@ -16,6 +16,7 @@ use legwork_common::variables;
 use legwork_http::access::Token;
 use legwork_process::tasks::TaskKind;
 use legwork_queue::operator::SessionOptions;
+use legwork_queue::operator::check_prices;
 use legwork_worker::host::host_name;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
@@ -129,6 +130,11 @@ fn sessions(
     (team, team_json): (&Team, Arc<str>),
 ) -> Result<McpSessions, Failure> {
     let digest = team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
+    let unpriced = team.agents().iter().filter_map(|agent| {
+        let refused = check_prices(&agent.name, team, &policy, [args.session_budget, None]).err()?;
+        Some((agent.name.clone(), refused.to_string()))
+    });
+    let unpriced = unpriced.collect();
     let settings = connection.queue().settings();
     Ok(McpSessions {
         context: context.clone(),
@@ -145,6 +151,7 @@ fn sessions(
         .with_jobs(Some(args.limits.session_jobs.unwrap_or(settings.session_jobs))),
         embedded: connection.backend.is_embedded(),
         script: args.script.clone(),
+        unpriced,
         dispatching: TaskTracker::new(),
         watched: WatchedSessions::default(),
         polls: Mutex::default(),

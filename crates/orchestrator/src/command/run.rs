@@ -32,6 +32,7 @@ use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::operator::OwnerTerms;
 use legwork_queue::operator::SessionEnd;
+use legwork_queue::operator::check_prices;
 use legwork_spans::SPAN_TARGET;
 use legwork_spans::set_parent;
 use legwork_worker::guard::Guard;
@@ -260,7 +261,7 @@ impl RunSession {
     fn root_options(&self) -> Result<RootOptions, Failure> {
         let digest = self.team.sha256().map_err(|error| Failure::usage(error.to_string()))?;
         let of_team = self.team.token_budget();
-        team_checks::check_prices(&self.team, &self.agent, &self.policy, [self.args.session_budget, None])?;
+        check_prices(&self.agent, &self.team, &self.policy, [self.args.session_budget, None])?;
         Ok(RootOptions {
             agent: self.agent.clone(),
             team: TeamDigest(digest),

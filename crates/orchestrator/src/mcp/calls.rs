@@ -173,6 +173,9 @@ impl<'sessions> Calls<'sessions> {
         if let Some(refusal) = contract::refusal(&agent, &task, &self.offer.agents) {
             return Err(Refused(refusal));
         }
+        if let Some(refusal) = self.sessions.unpriced.get(&agent) {
+            return Err(Refused(refusal.clone()));
+        }
         let key = request::idempotency_key(
             key,
             meta,

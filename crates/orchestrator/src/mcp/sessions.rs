@@ -57,6 +57,9 @@ pub struct McpSessions {
     pub embedded: bool,
     /// The script of model replies; `None` for real providers.
     pub script: Option<PathBuf>,
+    /// Agents that cannot be dispatched because their models have no price that the sessions' budget needs, each with the
+    /// sentence for the host's model.
+    pub unpriced: BTreeMap<String, String>,
     /// Dispatches in progress. Shutdown waits for them, or a job could be stored for which no worker was started.
     pub dispatching: TaskTracker,
     /// The sessions that may need a worker.

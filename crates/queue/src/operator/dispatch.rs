@@ -7,6 +7,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::TeamDigest;
+use legwork_common::money::SpendingLimit;
 use legwork_common::policy::Policy;
 use legwork_common::question::Approvals;
 use legwork_common::service::RunRequest;
@@ -18,6 +19,7 @@ use thiserror::Error;
 use crate::operator::Operator;
 use crate::operator::RequestError;
 use crate::operator::SessionOptions;
+use crate::operator::check_prices;
 use crate::operator::check_request;
 use crate::port::DispatchedBy;
 use crate::queue::ENQUEUE_BATCH_SIZE;
@@ -139,7 +141,12 @@ impl Operator {
         requests: Vec<RunRequest>,
     ) -> Result<Dispatching, DispatchError> {
         for (number, request) in (1..).zip(&requests) {
+            let limits = [
+                order.options.max_cost.map(SpendingLimit::Money),
+                request.job_options.as_ref().and_then(|options| options.budget),
+            ];
             check_request(request, &order.team)
+                .and_then(|()| check_prices(&request.agent, &order.team, &order.policy, limits))
                 .map_err(|source| DispatchError::Request { number, source })?;
         }
         let session = order.session.unwrap_or_else(SessionId::random);

@@ -5,7 +5,11 @@ use std::slice;
 use legwork_common::contract;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
+use legwork_common::money::SpendingLimit;
+use legwork_common::policy::Policy;
 use legwork_common::service::RunRequest;
+use legwork_common::team::AgentKind;
+use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 use thiserror::Error;
 
@@ -29,19 +33,25 @@ pub enum RequestError {
         /// The agents of the team.
         agents: Vec<String>,
     },
+    /// There is a limit in money, which could not be kept.
+    #[error("the price of {model} is not known, so a budget in money cannot be kept")]
+    Unpriced {
+        /// The model of the agent, as `provider/model`.
+        model: String,
+    },
 }
 
 impl Coded for RequestError {
     fn code(&self) -> &'static str {
         match self {
-            Self::Empty(_) | Self::EmptyKey | Self::Value(_) => "usage",
+            Self::Empty(_) | Self::EmptyKey | Self::Value(_) | Self::Unpriced { .. } => "usage",
             Self::UnknownAgent { .. } => "not_found",
         }
     }
 
     fn exit(&self) -> ExitStatus {
         match self {
-            Self::Empty(_) | Self::EmptyKey | Self::Value(_) => ExitStatus::Usage,
+            Self::Empty(_) | Self::EmptyKey | Self::Value(_) | Self::Unpriced { .. } => ExitStatus::Usage,
             Self::UnknownAgent { .. } => ExitStatus::NotFound,
         }
     }
@@ -50,6 +60,9 @@ impl Coded for RequestError {
         match self {
             Self::Empty(_) | Self::EmptyKey | Self::Value(_) => None,
             Self::UnknownAgent { agents, .. } => Some(format!("this file has {}", agents.join(", "))),
+            Self::Unpriced { .. } => {
+                Some("set `cost` of the model in the agent file, or `prices` in the policy file".to_owned())
+            }
         }
     }
 }
@@ -85,6 +98,32 @@ pub fn check_agent(name: &str, team: &Team) -> Result<(), RequestError> {
     Err(RequestError::UnknownAgent { name: name.to_owned(), agents })
 }
 
+/// Refuses an agent with a model whose price is not known, where a limit in money holds. Models that a variable names are
+/// checked when they run, and so are the agents below.
+///
+/// # Errors
+///
+/// [`RequestError::Unpriced`] with the first such model.
+pub fn check_prices(
+    agent: &str,
+    team: &Team,
+    policy: &Policy,
+    limits: [Option<SpendingLimit>; 2],
+) -> Result<(), RequestError> {
+    let is_in_money = limits.into_iter().flatten().any(|limit| limit.money().is_some());
+    let models = match team.agent(agent).map(|agent| &agent.kind) {
+        Some(AgentKind::Models(models)) if is_in_money => models.as_slice(),
+        _ => &[],
+    };
+    let prices = policy.prices();
+    let is_priced = |model: &ModelSettings| {
+        let reference = model.reference();
+        reference.contains("${") || model.cost.or_else(|| prices.of(&reference)).is_some()
+    };
+    let unpriced = models.iter().find(|model| !is_priced(model)).map(ModelSettings::reference);
+    unpriced.map_or(Ok(()), |model| Err(RequestError::Unpriced { model }))
+}
+
 #[cfg(test)]
 mod tests {
     use legwork_common::team::parse;
@@ -117,5 +156,21 @@ mod tests {
         }
         let hint = check_agent("ghost", &team).unwrap_err().hint();
         assert_eq!(hint.as_deref(), Some("this file has root, coder"));
+    }
+
+    #[test]
+    fn a_limit_in_money_needs_prices_of_models_that_are_known() {
+        let file =
+            b"agents: {a: {model: openai/unpriced}, b: {model: 'openai/${env.MODEL}'}, c: {model: auto}}";
+        let team = parse("team.yaml", file).unwrap().team;
+        let check = |agent: &str, limit: &str| {
+            let limits = [None, Some(limit.parse().unwrap())];
+            check_prices(agent, &team, &Policy::default(), limits).err().map(|error| error.to_string())
+        };
+        let unpriced = "the price of openai/unpriced is not known, so a budget in money cannot be kept";
+        assert_eq!(check("a", "$1").as_deref(), Some(unpriced));
+        for (agent, limit) in [("a", "1000"), ("b", "$1"), ("c", "$1")] {
+            assert_eq!(check(agent, limit), None, "{agent} {limit}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Converts a request to the types of `legwork-models`. Pure.
 
+use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::ThinkingBudget;
 use legwork_models::conversation;
@@ -7,7 +8,9 @@ use legwork_models::images::reads_images;
 use legwork_models::settings::Form;
 use legwork_models::settings::Settings;
 use legwork_models::settings::Thinking;
+use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::message::Message;
 use crate::message::ToolResult;
@@ -30,17 +33,27 @@ pub(super) fn settings(model: &ModelSettings, form: Option<&Value>) -> Settings 
         parallel_tool_calls: model.parallel_tool_calls,
         images: model.takes_images.unwrap_or_else(|| reads_images(&model.model)),
         track_usage: model.track_usage.unwrap_or(true),
+        extra: extra(model),
         ..Settings::new(model.provider.as_str(), model.model.as_str())
     }
+}
+
+/// What only one provider's interface has: the budget of a task.
+fn extra(model: &ModelSettings) -> Map<String, Value> {
+    let total = model.task_budget.filter(|_| model.api == Api::Anthropic);
+    let field = total.map(|total| {
+        ("output_config".to_owned(), json!({"task_budget": {"type": "tokens", "total": total}}))
+    });
+    field.into_iter().collect()
 }
 
 fn thinking(budget: &ThinkingBudget) -> Thinking {
     match budget {
         ThinkingBudget::Effort(word) => match word.as_str() {
             "none" => Thinking::Off,
-            // `adaptive/high` and its like: the model decides, and the level is its own.
-            word if word == "adaptive" || word.starts_with("adaptive/") => Thinking::Adaptive,
-            word => Thinking::Effort(word.to_owned()),
+            "adaptive" => Thinking::Adaptive,
+            // Of `adaptive/high` the level: a model that decides on its own how much it thinks takes it as its effort.
+            word => Thinking::Effort(word.strip_prefix("adaptive/").unwrap_or(word).to_owned()),
         },
         ThinkingBudget::Tokens(0) => Thinking::Off,
         // `-1` leaves it to the model.
@@ -95,6 +108,26 @@ pub(super) fn tools(tools: &[ToolSpec]) -> Vec<conversation::ToolSpec> {
 mod tests {
     use super::*;
     use crate::image::Image;
+
+    #[test]
+    fn a_task_budget_is_for_anthropic_and_a_level_is_an_effort() {
+        let of = |provider: &str| {
+            let mut model = ModelSettings::inline(provider, "m").unwrap();
+            model.task_budget = Some(50_000);
+            settings(&model, None).extra
+        };
+        let expected = json!({"output_config": {"task_budget": {"type": "tokens", "total": 50_000}}});
+        assert_eq!(Value::Object(of("anthropic")), expected);
+        assert!(of("openai").is_empty());
+        for (word, expected) in [
+            ("adaptive", Thinking::Adaptive),
+            ("adaptive/low", Thinking::Effort("low".to_owned())),
+            ("max", Thinking::Effort("max".to_owned())),
+            ("none", Thinking::Off),
+        ] {
+            assert_eq!(thinking(&ThinkingBudget::Effort(word.to_owned())), expected, "{word}");
+        }
+    }
 
     #[test]
     fn images_of_a_result_follow_its_text() {

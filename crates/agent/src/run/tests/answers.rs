@@ -87,6 +87,42 @@ async fn without_a_file_the_conversation_is_the_cache() {
     }
 }
 
+#[tokio::test]
+async fn mail_and_a_resumed_run_are_not_answered_from_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("kept.json"), r#"{"the task":"wrong","hello":"wrong"}"#).unwrap();
+    let team = team(&[("a", &[], json!({"cache": {"path": "kept.json"}}))]);
+    // The first attempt died after a message was delivered to it.
+    let delivered = TurnEntry::Delivered { turn: 2, mail: vec![MailId("m".into())], text: "hello".into() };
+    let recorded = vec![reply(1, &[]), delivered];
+    let world = world_in(folder.path(), json!([{"text": "unused"}, {"text": "right"}]));
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", recorded)).await), "right");
+    let kept = fs::read_to_string(folder.path().join("kept.json")).unwrap();
+    assert!(!kept.contains("right"), "the answer is not one to that message: {kept}");
+}
+
+#[tokio::test]
+async fn no_secret_is_kept_and_a_message_with_one_is_not_looked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = json!({"cache": {"path": "kept.json"}});
+    let secret = |world: &mut World| {
+        let mut environment = crate::testing::environment(folder.path());
+        let known = std::collections::BTreeMap::from([("A_KEY".to_owned(), "canary-canary".to_owned())]);
+        environment.secrets = Arc::new(legwork_common::secrets::Secrets::of(&known));
+        world.ports.environment = Arc::new(environment);
+    };
+    let shape = format!("ghp_{}", "a".repeat(36));
+    let mut first = world(&json!({"a": [{"text": format!("canary-canary and {shape}")}]}));
+    secret(&mut first);
+    asked(&first, keys.clone(), "Which key?", Vec::new()).await;
+    let kept = fs::read_to_string(folder.path().join("kept.json")).unwrap();
+    assert_eq!(kept, r#"{"which key?":"[hidden: A_KEY] and [REDACTED]"}"#);
+    let mut second = world(&json!({"a": [{"text": "no"}]}));
+    secret(&mut second);
+    asked(&second, keys, "Is it canary-canary?", Vec::new()).await;
+    assert_eq!(fs::read_to_string(folder.path().join("kept.json")).unwrap(), kept);
+}
+
 /// The keys of an agent that answers by the tool.
 fn by_tool() -> Value {
     let schema =
@@ -118,6 +154,22 @@ async fn an_answer_by_the_tool_is_the_result_once_it_has_the_form() {
     let recorded = world.journal.entries();
     let again = crate::testing::world(&json!({"a": []}));
     assert_eq!(result_of(run_to_end(&again, delegated(&team, "a", recorded)).await), r#"{"score":4}"#);
+}
+
+#[tokio::test]
+async fn a_model_that_waits_for_its_jobs_is_not_reminded() {
+    let mut keys = by_tool();
+    keys["toolsets"] = json!([{"kind": {"type": "background_agents"}}]);
+    let team = team(&[("a", &["b"], keys), ("b", &[], json!({"description": "helps"}))]);
+    let world = world(&json!({"a": [
+        calls("run_background_agent", json!({"agent": "b", "task": "t"})),
+        {"text": "I wait."},
+        submit(json!({"score": 4})),
+    ]}));
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), r#"{"score":4}"#);
+    let entries = entries(&world);
+    assert_eq!(entries[3], "delivered 3 end-0", "{entries:?}");
+    assert!(entries.iter().all(|entry| !entry.contains("submit_answer")), "{entries:?}");
 }
 
 #[tokio::test]

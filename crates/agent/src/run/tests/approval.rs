@@ -114,3 +114,22 @@ async fn a_lease_that_is_lost_while_a_person_thinks_ends_the_attempt_without_a_r
     assert_eq!(run_to_end(&world, delegated(&team, "a", Vec::new())).await, Outcome::Lost);
     assert_eq!(entries(&world)[1..], ["asked 1.0 shell"]);
 }
+
+#[tokio::test]
+async fn a_question_is_asked_without_secrets() {
+    let (_, mut world, person) = asking(Some(Answer::Denied { why: None }), false);
+    let question = json!({"message": "Use canary-canary?", "title": "canary-canary",
+        "schema": {"enum": ["canary-canary", "no"]}});
+    let script = json!({"agents": {"a": [calls("user_prompt", question), {"text": "done"}]}}).to_string();
+    world.ports.models = Arc::new(crate::model::scripted::ScriptedModels::parse(script.as_bytes()).unwrap());
+    let mut environment = crate::testing::environment("/");
+    let known = std::collections::BTreeMap::from([("A_KEY".to_owned(), "canary-canary".to_owned())]);
+    environment.secrets = Arc::new(legwork_common::secrets::Secrets::of(&known));
+    world.ports.environment = Arc::new(environment);
+    let team = team(&[("a", &[], json!({"toolsets": [{"kind": {"type": "user_prompt"}}]}))]);
+    run_to_end(&world, delegated(&team, "a", Vec::new())).await;
+    let asked = person.asked.lock().unwrap();
+    let [(_, question)] = asked.as_slice() else { panic!("{asked:?}") };
+    let shown = json!(question).to_string();
+    assert!(!shown.contains("canary") && shown.matches("[hidden: A_KEY]").count() == 3, "{shown}");
+}

@@ -193,6 +193,28 @@ async fn a_budget_in_money_refuses_a_model_without_a_price_before_it_is_called()
 }
 
 #[tokio::test]
+async fn a_model_that_a_variable_names_has_the_price_of_the_one_that_is_called() {
+    let mut team = json!(*lone());
+    team["agents"][0]["kind"]["models"][0]["model"] = json!("${env.MODEL}");
+    let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
+    let price = Price { input: Money(1), output: Money(1), cache_read: None };
+    let max_cost = Some(CostLimit { pot: "job.1".to_owned(), max: Money(1_000_000) });
+    let run = async |model: &str| {
+        let mut world = world(&json!({"a": [{"text": "done", "input_tokens": 10}]}));
+        let mut environment = crate::testing::environment("/");
+        environment.variables.insert("MODEL".to_owned(), model.to_owned());
+        world.ports.environment = Arc::new(environment);
+        let prices = Prices([("scripted/test".to_owned(), price)].into());
+        let assignment =
+            Assignment { max_cost: max_cost.clone(), prices, ..delegated(&team, "a", Vec::new()) };
+        run_to_end(&world, assignment).await
+    };
+    assert_eq!(result_of(run("test").await), "done");
+    let Outcome::Failed { message, .. } = run("other").await else { panic!("it has no price") };
+    assert!(message.starts_with("the price of the model scripted/other is not known"), "{message}");
+}
+
+#[tokio::test]
 async fn the_jobs_of_a_session_share_its_pots_and_each_turn_counts_once() {
     let budgets = json!({"budget": {"max_cost": 1.0, "max_time": {"secs": 3600, "nanos": 0}}});
     let team = with_budgets(budgets);

@@ -76,7 +76,7 @@ async fn a_thousand_turns_fit_into_a_small_window() {
 /// A small window, and turns that fill it.
 fn small_window(more: Value) -> Arc<Team> {
     let mut settings = crate::testing::settings();
-    settings.provider_opts.insert("context_size".to_owned(), json!(2000));
+    settings.provider_opts.insert("context_size".to_owned(), json!(1780));
     let mut agent = json!({"kind": {"models": [settings]}});
     for (key, value) in more.as_object().unwrap() {
         agent[key] = value.clone();
@@ -217,7 +217,7 @@ async fn the_file_names_the_model_that_writes_summaries() {
         (named("small"), named("tiny"), "scripted/small"),
     ] {
         let mut settings = json!(crate::testing::settings());
-        settings["provider_opts"] = json!({"context_size": 2000});
+        settings["provider_opts"] = json!({"context_size": 1780});
         settings["compaction_models"] = of_model;
         let limits = json!({"compaction_models": of_agent});
         let kind = json!({"models": [settings]});

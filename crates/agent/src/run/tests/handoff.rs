@@ -36,7 +36,7 @@ async fn the_next_agent_has_its_own_tools_and_limit() {
     let Outcome::Failed { cause, message, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(
         (cause, message.as_str()),
-        (Cause::MaxIterations, "the agent used up its 1 iterations (max_iterations)")
+        (Cause::MaxIterations, "Execution stopped after reaching the configured max_iterations limit (1).")
     );
 }
 

@@ -48,7 +48,10 @@ async fn hooks_hear_of_a_failure_and_of_used_up_iterations() {
     let (_, folder) = ran(keys, json!({"a": [calls("think", json!({"thought": "t"}))]})).await;
     let (names, events) = logged(folder.path());
     assert_eq!(names, ["on_max_iterations", "notification", "session_end"]);
-    assert_eq!(events[0]["notification_message"], "the agent used up its 1 iterations (max_iterations)");
+    assert_eq!(
+        events[0]["notification_message"],
+        "Execution stopped after reaching the configured max_iterations limit (1)."
+    );
 }
 
 #[tokio::test]

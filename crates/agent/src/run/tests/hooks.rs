@@ -147,7 +147,7 @@ async fn a_safety_mode_lets_safe_calls_run_and_refuses_others() {
     let (refused, _) = shell_with(json!({"safety": "restricted"}), "rm -rf x").await;
     assert_eq!(refused, "Tool 'shell' is denied by permissions configuration.");
     let (asked, _) = shell_with(json!({"safety": "balanced"}), "make").await;
-    assert_eq!(asked, "Tool 'shell' needs a person's approval, and no one can answer here.");
+    assert_eq!(asked, "Tool 'shell' requires user confirmation but the session is non-interactive.");
     // A hook may answer instead of a person.
     let allow = r#"echo '{"hook_specific_output": {"permission_decision": "allow"}}'"#;
     let hooks = json!({"permission_request": rule("shell", &[allow])});

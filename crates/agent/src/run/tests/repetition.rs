@@ -22,7 +22,7 @@ async fn the_same_call_five_times_in_a_row_ends_the_run() {
     assert_eq!(cause, Cause::AgentError);
     assert_eq!(
         message,
-        "the model made 5 identical calls of think in a row and makes no progress (max_consecutive_tool_calls)"
+        "Agent terminated: detected 5 consecutive identical calls to think. The model makes no progress (max_consecutive_tool_calls)."
     );
     assert_eq!(world.journal.entries().len(), 10, "the fifth call has its result");
 
@@ -39,7 +39,10 @@ async fn the_agent_file_sets_how_often_a_call_may_be_repeated() {
     let team = team(&[("a", &[], json!({"toolsets": toolsets, "limits": limits}))]);
     let world = world(&json!({"a": thoughts(|turn| (turn / 2).to_string(), 4)}));
     let (_, message) = failure_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await);
-    assert!(message.starts_with("the model made 2 identical calls of think"), "{message}");
+    assert!(
+        message.starts_with("Agent terminated: detected 2 consecutive identical calls to think."),
+        "{message}"
+    );
     assert_eq!(world.journal.entries().len(), 6);
 }
 

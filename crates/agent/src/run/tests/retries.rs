@@ -71,7 +71,7 @@ async fn three_tries_outlive_an_overload_of_twenty_seconds() {
 async fn asking_again_is_printed_before_each_further_try_and_not_after_the_last() {
     let cut = || ("half", Err(transient()));
     let (outcome, output, _) = run_with(vec![cut(), cut(), cut()], Vec::new()).await;
-    assert_eq!(message_of(outcome), "scripted/test did not answer: 503");
+    assert_eq!(message_of(outcome), "model failed: scripted/test did not answer: 503");
     // The text that is repeated stands there once.
     assert_eq!(output, format!("half{CUT}"));
 
@@ -85,7 +85,7 @@ async fn asking_again_is_printed_before_each_further_try_and_not_after_the_last(
 
     let refused = ModelError::Refused { model: "m".into(), detail: "no".into() };
     let (outcome, output, _) = run_with(vec![("half", Err(refused))], Vec::new()).await;
-    assert_eq!(message_of(outcome), "m refused: no");
+    assert_eq!(message_of(outcome), "model failed: m refused: no");
     assert_eq!(output, "half");
 }
 
@@ -97,7 +97,7 @@ async fn an_empty_reply_is_asked_for_once_more_and_then_fails() {
         let (outcome, ..) = run_with(vec![empty(), ("ok", Ok(said("ok")))], Vec::new()).await;
         assert_eq!(result_of(outcome), "ok");
         let (outcome, ..) = run_with(vec![empty(), empty()], Vec::new()).await;
-        assert_eq!(message_of(outcome), format!("scripted/test: {words}"));
+        assert_eq!(message_of(outcome), format!("model failed: scripted/test: {words}"));
     }
 }
 
@@ -174,13 +174,13 @@ async fn a_conversation_that_is_too_long_is_summarized_once_and_asked_for_again(
 
     let answers = vec![("", Err(window_full())), ("", Ok(said("short"))), ("", Err(window_full()))];
     let (outcome, ..) = run_with(answers, long_work()).await;
-    assert_eq!(message_of(outcome), "the conversation is too long for scripted/test: too long");
+    assert_eq!(message_of(outcome), "model failed: the conversation is too long for scripted/test: too long");
 }
 
 #[tokio::test]
 async fn an_empty_summary_replaces_nothing() {
     let answers = vec![("", Err(window_full())), ("", Ok(said(" \n")))];
     let (outcome, ..) = run_with(answers, long_work()).await;
-    let expected = "the conversation is too long for scripted/test: too long; it was not summarized: the summary is empty";
+    let expected = "model failed: the conversation is too long for scripted/test: too long; it was not summarized: the summary is empty";
     assert_eq!(message_of(outcome), expected);
 }

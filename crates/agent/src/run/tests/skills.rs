@@ -96,3 +96,42 @@ async fn a_skill_that_is_not_there_or_has_no_task_is_an_error() {
     assert_eq!(entries[1], "result 1.0 no skill `nope` runs by itself. Those that do: audit");
     assert_eq!(entries[3], "result 2.0 task must not be empty");
 }
+
+#[tokio::test]
+async fn skills_at_the_same_time_share_the_tokens_that_are_left() {
+    let two = json!({"tool_calls": [
+        {"name": "run_skill", "arguments": {"name": "audit", "task": "one"}},
+        {"name": "run_skill", "arguments": {"name": "audit", "task": "two"}},
+    ]});
+    // Each of the skills would fit alone: a turn uses 4000 of 6000 tokens.
+    let mut turn = calls("think", json!({"thought": "hm"}));
+    turn["input_tokens"] = json!(4000);
+    let world = world(
+        &json!({"a": [two, {"text": "{{results}}"}], "a/audit": [turn.clone(), turn, {"text": "ok"}, {"text": "ok"}]}),
+    );
+    let assignment = Assignment { budget: Some(6000), ..delegated(&with_skill(json!({})), "a", Vec::new()) };
+    let outcome = run_to_end(&world, assignment).await;
+    let (Outcome::Completed { usage, .. } | Outcome::Failed { usage, .. }) = &outcome else {
+        panic!("{outcome:?}")
+    };
+    let entries = entries(&world);
+    let refusals = entries.iter().filter(|entry| entry.contains("of its 6000 tokens")).count();
+    assert!(refusals >= 1, "{entries:?}");
+    assert!(usage.input_tokens < 12000, "{usage:?} {entries:?}");
+}
+
+#[tokio::test]
+async fn the_time_of_a_skill_counts_once() {
+    let mut parts = json!(*with_skill(json!({})));
+    parts["budget"] = json!({"max_time": {"secs": 3600, "nanos": 0}});
+    let team: Arc<Team> = Arc::new(serde_json::from_value(parts).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let slow = calls("shell", json!({"cmd": "sleep 0.3"}));
+    let mut world = world(&json!({"a": [run_skill(), {"text": "done"}], "a/audit": [slow, {"text": "ok"}]}));
+    world.ports.environment = Arc::new(crate::testing::environment(folder.path()));
+    let began = std::time::Instant::now();
+    assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
+    let passed = u64::try_from(began.elapsed().as_millis()).unwrap();
+    let counted = world.service.pots()["budget.max_time"];
+    assert!((300..=passed).contains(&counted), "{counted} ms of {passed} ms");
+}

@@ -106,7 +106,7 @@ pub(super) struct PlanStore {
 impl PlanStore {
     /// The file of a plan, whose name was checked. The operator chose the folder, so links in it may lead anywhere.
     fn file(&self, name: &str) -> SharedFile {
-        SharedFile { path: self.folder.join(format!("{name}.json")), root: None }
+        SharedFile { path: self.folder.join(format!("{name}.json")), root: None, confinement: None }
     }
 
     pub(super) async fn lock(&self, name: &str) -> Result<Lock, PlanError> {

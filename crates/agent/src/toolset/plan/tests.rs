@@ -98,6 +98,32 @@ async fn a_plan_goes_through_a_file() {
 }
 
 #[tokio::test]
+async fn an_argument_of_another_action_is_an_error_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    answer(folder, "write_plan", json!({"name": "p", "content": "text"})).await;
+    std::fs::write(folder.join("secret"), "secret").unwrap();
+    for (tool, arguments, field) in [
+        ("write_plan", json!({"content": "x", "path": "secret"}), "path"),
+        ("set_plan_status", json!({"status": "done", "path": "secret"}), "path"),
+        ("set_plan_status", json!({"status": "done", "content": "x"}), "content"),
+        ("update_plan_from_file", json!({"path": "secret", "content": "x"}), "content"),
+        ("delete_plan", json!({"status": "x"}), "status"),
+        ("read_plan", json!({"path": "secret"}), "path"),
+        ("get_plan_status", json!({"title": "x"}), "title"),
+    ] {
+        let mut arguments = arguments;
+        arguments["name"] = json!("p");
+        let why = refused(folder, tool, arguments).await;
+        assert_eq!(why, format!("invalid arguments for {tool}: unknown field `{field}`"));
+    }
+    let missing = refused(folder, "update_plan_from_file", json!({"name": "p"})).await;
+    assert_eq!(missing, "invalid arguments for update_plan_from_file: missing field `path`");
+    let read = answer(folder, "read_plan", json!({"name": "p"})).await;
+    assert_eq!((&read["content"], &read["revision"]), (&json!("text"), &json!(1)));
+}
+
+#[tokio::test]
 async fn names_stay_in_the_folder_and_a_broken_plan_is_reported_and_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use legwork_common::team::yaml_to_json;
 use legwork_common::variables::HOME;
+use serde_json::Value;
 
 use super::Fork;
 use super::Skill;
@@ -21,6 +22,8 @@ const OF_USER: [(&str, usize); 3] =
     [(".agents/skills", MAX_DEPTH), (".claude/skills", 1), (".codex/skills", MAX_DEPTH)];
 /// Folders of skills in each folder from the working one up to the root of the repository.
 const OF_PROJECT: [&str; 2] = [".agents/skills", ".claude/skills"];
+/// The key for the tools of a skill that runs in a conversation of its own, and the spelling of agent files.
+const ALLOWED_TOOLS: [&str; 2] = ["allowed-tools", "allowed_tools"];
 /// How many levels of folders a search goes down. People group skills by a topic or two.
 const MAX_DEPTH: usize = 4;
 /// The most skills of a machine: their names and descriptions are in each request.
@@ -88,7 +91,7 @@ fn read(folder: &Path) -> Result<Skill, String> {
 
 /// A skill that runs in a conversation of its own. Its model and its toolsets would be those of an agent file, which the
 /// folder has not: a skill that names them cannot be used.
-fn fork(folder: &Path, front: &serde_json::Value) -> Result<Fork, String> {
+fn fork(folder: &Path, front: &Value) -> Result<Fork, String> {
     for name in ["model", "toolsets"] {
         if !front[name].is_null() {
             return Err(format!(
@@ -96,22 +99,26 @@ fn fork(folder: &Path, front: &serde_json::Value) -> Result<Fork, String> {
             ));
         }
     }
-    let tools = &front["allowed-tools"];
-    let allowed_tools = match tools {
-        serde_json::Value::String(names) => names.split([',', ' ']).map(str::to_owned).collect(),
-        _ => tools
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect(),
+    Ok(Fork { text: text_of(folder)?, allowed_tools: allowed_tools(front)?, ..Fork::default() })
+}
+
+/// The names of `allowed-tools`: a list, or a text with commas or spaces. Empty where the key is not there, for all tools.
+///
+/// # Errors
+///
+/// The key names no tool, or is something else: the skill would get all tools, or others than its author means.
+fn allowed_tools(front: &Value) -> Result<Vec<String>, String> {
+    let Some((key, tools)) = ALLOWED_TOOLS.iter().find_map(|key| Some((key, front.get(key)?))) else {
+        return Ok(Vec::new());
     };
-    let allowed_tools: Vec<String> = allowed_tools;
-    Ok(Fork {
-        text: text_of(folder)?,
-        allowed_tools: allowed_tools.into_iter().filter(|name| !name.is_empty()).collect(),
-        ..Fork::default()
-    })
+    let names: Option<Vec<&str>> = match tools {
+        Value::String(names) => Some(names.split([',', ' ']).filter(|name| !name.is_empty()).collect()),
+        Value::Array(names) => names.iter().map(|name| name.as_str().map(str::trim)).collect(),
+        _ => None,
+    };
+    let names = names.filter(|names| !names.is_empty() && !names.contains(&""));
+    let names = names.ok_or_else(|| format!("`{key}` must name tools; leave it out for all of them"))?;
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// The front matter and the text after it.
@@ -146,5 +153,31 @@ fn read_text(file: &Path) -> Result<String, String> {
             Err(format!("{} has more than 1 MiB", file.display()))
         }
         Err(error) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tools_are_named_or_all() {
+        for (front, expected) in [
+            (json!({}), vec![]),
+            (json!({"allowed-tools": "read_file, th*  shell"}), vec!["read_file", "th*", "shell"]),
+            (json!({"allowed-tools": ["read_file", " shell "]}), vec!["read_file", "shell"]),
+            (json!({"allowed_tools": ["think"]}), vec!["think"]),
+        ] {
+            assert_eq!(allowed_tools(&front).unwrap(), expected, "{front}");
+        }
+        for tools in
+            [json!(null), json!(""), json!(" , "), json!([]), json!([""]), json!([1]), json!(true), json!({})]
+        {
+            let front = json!({"allowed-tools": tools});
+            let refused = allowed_tools(&front).unwrap_err();
+            assert_eq!(refused, "`allowed-tools` must name tools; leave it out for all of them", "{front}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -9,7 +10,8 @@ use super::list::Change;
 use super::list::Create;
 use super::list::TaskList;
 use super::list::Update;
-use crate::files::Files;
+use crate::environment::Environment;
+use crate::files::hidden::Hidden;
 use crate::toolset::confinement::confine;
 use crate::toolset::confinement::escapes;
 use crate::toolset::shared_file::Lock;
@@ -25,6 +27,9 @@ const MAX_DESCRIPTION_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct TaskStore {
     pub(super) file: SharedFile,
+    /// Files that do not become descriptions.
+    pub(super) hidden: Hidden,
+    pub(super) environment: Arc<Environment>,
 }
 
 /// Why the list could not be read or written. The file is unchanged.
@@ -80,7 +85,9 @@ impl TaskStore {
         if escapes(&file, folder).map_err(failed)? {
             return Err(outside());
         }
-        let bytes = match Files::new(None).read(&file, MAX_DESCRIPTION_BYTES) {
+        let file = self.hidden.check(file, &path).map_err(TaskStoreError::Description)?;
+        let failed = |source| TaskStoreError::Read { path: file.clone(), source };
+        let bytes = match self.environment.files().read(&file, MAX_DESCRIPTION_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(TaskStoreError::Description(format!("{path} is larger than 1 MiB")));

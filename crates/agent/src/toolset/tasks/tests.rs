@@ -2,13 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use futures::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::environment::Confinement;
+use crate::testing;
 use crate::toolset::tests;
+
+fn open(folder: &Path, path: Option<&str>) -> Result<Kit, String> {
+    super::open(&Arc::new(testing::environment(folder)), path)
+}
 
 fn tools(folder: &Path) -> Vec<Arc<dyn Tool>> {
     open(folder, None).unwrap().tools
@@ -173,6 +180,49 @@ async fn a_description_may_come_from_a_file_next_to_the_list() {
     }
     let missing = refused(&tools, "create_task", json!({"title": "t", "path": "none.md"})).await;
     assert!(missing.contains("none.md cannot be read"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_hidden_file_does_not_become_a_description() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(".agentsignore"), "*.env\n").unwrap();
+    fs::write(folder.path().join("a.env"), "secret").unwrap();
+    symlink("a.env", folder.path().join("plain")).unwrap();
+    let tools = tools(folder.path());
+    for path in ["a.env", "plain", ".agentsignore"] {
+        let refused = refused(&tools, "create_task", json!({"title": "t", "path": path})).await;
+        assert_eq!(refused, format!("invalid file path: {path} cannot be reached: .agentsignore hides it"));
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_a_confined_run_stays_within_its_folder() {
+    let top = tempfile::tempdir().unwrap();
+    let (job, other) = (top.path().join("job"), top.path().join("other"));
+    fs::create_dir_all(job.join("lists")).unwrap();
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("text"), "secret").unwrap();
+    // The working folder is above what the run may reach.
+    let mut environment = testing::environment(top.path());
+    environment.confinement = Some(Confinement { folder: job.clone(), readable: Vec::new() });
+    let environment = Arc::new(environment);
+    let inside = super::open(&environment, Some("job/lists/t.json")).unwrap().tools;
+    call(&inside, "create_task", json!({"title": "x"})).await;
+    call(&inside, "create_task", json!({"title": "y"})).await;
+    assert_eq!(call(&inside, "list_tasks", json!({})).await.as_array().unwrap().len(), 2);
+    let mut files: Vec<_> =
+        fs::read_dir(job.join("lists")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, [".t.json.lock", "t.json"]);
+    let outside = super::open(&environment, Some("other/t.json")).unwrap().tools;
+    let error = refused(&outside, "create_task", json!({"title": "x", "path": "text"})).await;
+    assert!(error.contains("cannot be written"), "{error}");
+    symlink(&other, job.join("link")).unwrap();
+    let linked = super::open(&environment, Some("job/link/t.json")).unwrap().tools;
+    for (tool, arguments) in [("create_task", json!({"title": "x"})), ("list_tasks", json!({}))] {
+        refused(&linked, tool, arguments).await;
+    }
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ pub(in crate::team) const AGENT: Keys = Keys {
         yes("max_old_tool_call_tokens"),
         yes("session_compaction"),
         noted("compaction_model", "the agent's own models follow where it fails"),
-        partly("compaction_threshold", "0.8 by default"),
+        noted("compaction_threshold", "0.9 by default"),
         yes("budgets"),
         partly(
             "cache",

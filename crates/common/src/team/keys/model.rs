@@ -28,7 +28,7 @@ pub(in crate::team) const PROVIDER: Keys = Keys {
         yes("track_usage"),
         partly("thinking_budget", "as for a model"),
         partly("provider_opts", "as for a model; the options of a model win one by one"),
-        no("task_budget", "the model is told of no budget"),
+        partly("task_budget", "as for a model"),
         partly("compaction_model", "for the models of `models`"),
         no("unload_api", "no model is unloaded"),
         refused(
@@ -73,7 +73,7 @@ pub(in crate::team) const MODEL: Keys = Keys {
         partly("capabilities", "`image`; other attachments are sent to no model"),
         no("output_capabilities", "no image is generated"),
         noted("bypass_models_gateway", "there is no gateway: every model is called at its provider"),
-        no("task_budget", "the model is told of no budget"),
+        partly("task_budget", "sent to Anthropic; other models are told of no budget"),
         refused(
             "auth",
             "no short-lived token is fetched; put a key into the variable that `token_key` names",
@@ -90,7 +90,7 @@ pub(in crate::team) const ROUTING: Keys =
     Keys { noun: "a routing rule", keys: &[yes("model"), yes("examples")] };
 
 pub(in crate::team) const TASK_BUDGET: Keys =
-    Keys { noun: "a task budget", keys: &[partly("type", CHECKED), partly("total", CHECKED)] };
+    Keys { noun: "a task budget", keys: &[yes("type"), yes("total")] };
 
 pub(in crate::team) const COST: Keys = Keys {
     noun: "a cost",

@@ -3,6 +3,7 @@
 use super::agent::References;
 use crate::team::fields::Fields;
 use crate::team::hook_prompt::hook_prompt;
+use crate::team::hooks::HOLDING_EVENTS;
 use crate::team::hooks::Hook;
 use crate::team::hooks::HookKind;
 use crate::team::hooks::HookRule;
@@ -30,28 +31,13 @@ const TOOL_EVENTS: [&str; 6] = [
     "tool_response_transform",
 ];
 
-/// The events whose hooks can hold back or rewrite what the agent does: one that does not run there is refused.
-const HOLDING_EVENTS: [&str; 8] = [
-    "pre_tool_use",
-    "permission_request",
-    "tool_input_transform",
-    "tool_guard",
-    "tool_response_transform",
-    "before_llm_call",
-    "user_prompt_submit",
-    "before_compaction",
-];
+/// The events that a failing hook can end in docker-agent's schema 16 and not here: `on_error: block` is allowed there.
+const STOPPABLE_ELSEWHERE: [&str; 4] =
+    ["post_tool_use", "user_steering_messages_submit", "user_followup_submit", "worktree_create"];
 
-/// The events that a failing hook can end, beside those of a tool, in docker-agent's schema 16 and here.
-const STOPPABLE_RUN_EVENTS: [&str; 7] = [
-    "before_llm_call",
-    "user_prompt_submit",
-    "user_steering_messages_submit",
-    "user_followup_submit",
-    "pre_compact",
-    "before_compaction",
-    "worktree_create",
-];
+/// Built-in hooks that do nothing at other events than this one.
+const ONLY_AT: [(&str, &str); 2] =
+    [("max_iterations", "before_llm_call"), ("elide_repeated_tool_results", "tool_response_transform")];
 
 /// The event whose hooks may run before calls are approved.
 const PREEMPTIBLE: &str = "pre_tool_use";
@@ -247,6 +233,7 @@ fn check_builtin(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>, name
     let at = fields.node("command").map_or(fields.at, |node| node.at);
     if let Some(builtin) = keys::BUILTIN_HOOKS.find(name, reader.version) {
         judge_hook(reader, place, builtin, &keys::BUILTIN_HOOKS, at);
+        check_event(reader, place, builtin.name, at);
         check_arguments(reader, place, fields, builtin.name);
         return;
     }
@@ -260,6 +247,21 @@ fn check_builtin(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>, name
     }
     let near = near.map_or_else(String::new, |near| format!(" ({near})"));
     reader.warn(at, format!("{message}{near}; it does not run"));
+}
+
+/// Checks that a built-in hook does something at its event. One that does nothing where it could hold the agent back is an
+/// error.
+fn check_event(reader: &mut Reader<'_>, place: &str, builtin: &str, at: Position) {
+    let Some((_, event)) = ONLY_AT.iter().find(|(name, _)| *name == builtin) else { return };
+    if event_of(place) == *event {
+        return;
+    }
+    let message = format!("the built-in hook `{builtin}` does nothing at `{}`", event_of(place));
+    let hint = format!("write it below `{event}`");
+    match HOLDING_EVENTS.contains(&event_of(place)) {
+        true => reader.error(at, format!("{place}: {message}"), Some(hint)),
+        false => reader.warn(at, format!("{message}: {hint}")),
+    }
 }
 
 /// Checks the arguments of a built-in hook that cannot work with others.
@@ -338,7 +340,7 @@ fn check_model_hook(reader: &mut Reader<'_>, place: &str, fields: &Fields<'_>) {
 
 /// Whether a failing hook can end what the event is about.
 fn is_stoppable(event: &str) -> bool {
-    TOOL_EVENTS.contains(&event) || STOPPABLE_RUN_EVENTS.contains(&event)
+    HOLDING_EVENTS.contains(&event) || STOPPABLE_ELSEWHERE.contains(&event)
 }
 
 /// Reads `on_error`.

@@ -47,6 +47,6 @@ pub(super) fn read_threshold(reader: &mut Reader<'_>, fields: &Fields<'_>, subje
     }
     let message =
         format!("{subject}: compaction_threshold must be greater than 0 and at most 1, got {share}");
-    reader.error(node.at, message, Some("without it, conversations are summarized at 0.8".to_owned()));
+    reader.error(node.at, message, Some("without it, conversations are summarized at 0.9".to_owned()));
     None
 }

@@ -69,7 +69,6 @@ pub(super) fn read_provider(reader: &mut Reader<'_>, entry: &Entry) -> Option<Pr
     }
     settings.defaults = read_defaults(reader, &fields, settings.api);
     fields.string(reader, "unload_api");
-    read_task_budget(reader, &fields);
     Some(settings)
 }
 
@@ -142,6 +141,7 @@ pub(super) fn read_settings(
     settings.parallel_tool_calls = own.parallel_tool_calls.or(settings.parallel_tool_calls).or(Some(true));
     settings.track_usage = own.track_usage.or(settings.track_usage);
     settings.thinking_budget = own.thinking_budget.or(settings.thinking_budget.take());
+    settings.task_budget = own.task_budget.or(settings.task_budget);
     settings.provider_opts.extend(own.provider_opts);
     let chosen = settings.provider_opts.get("api_type").and_then(|name| name.as_str()).and_then(api_type);
     if let Some(api) = chosen.filter(|_| is_openai_protocol(settings.api)) {
@@ -167,6 +167,7 @@ fn read_defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, api: Api) -> Mode
         parallel_tool_calls: fields.bool(reader, "parallel_tool_calls"),
         track_usage: fields.bool(reader, "track_usage"),
         thinking_budget: read_thinking(reader, fields),
+        task_budget: read_task_budget(reader, fields),
         provider_opts: fields.json_map(reader, "provider_opts"),
         compaction_model: fields.string(reader, "compaction_model"),
     }
@@ -197,7 +198,6 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
         fields.string(reader, name);
     }
     fields.bool(reader, "bypass_models_gateway");
-    read_task_budget(reader, fields);
     if let Some(node) = fields.node("output_capabilities")
         && let Some(flags) = reader.fields(node, &keys::OUTPUT_CAPABILITIES)
     {
@@ -205,20 +205,21 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>) {
     }
 }
 
-/// Checks `task_budget`: a number of tokens, or a map with it.
-fn read_task_budget(reader: &mut Reader<'_>, fields: &Fields<'_>) {
-    let Some(node) = fields.node("task_budget") else { return };
-    if !matches!(node.value, Value::Map(_)) {
-        fields.integer(reader, "task_budget", 0, MAX_TOKENS);
-        return;
-    }
-    let Some(budget) = reader.fields(node, &keys::TASK_BUDGET) else { return };
-    budget.integer(reader, "total", 0, MAX_TOKENS);
-    if let Some(kind) = budget.string(reader, "type").filter(|kind| kind != "tokens") {
-        let at = budget.node("type").map_or(budget.at, |node| node.at);
-        let message = format!("task_budget.type `{}` is not supported", excerpt(&kind));
-        reader.error(at, message, Some("write `tokens`".to_owned()));
-    }
+/// Reads `task_budget`: a number of tokens, or a map with it. Zero means none.
+fn read_task_budget(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<u64> {
+    let node = fields.node("task_budget")?;
+    let total = if matches!(node.value, Value::Map(_)) {
+        let budget = reader.fields(node, &keys::TASK_BUDGET)?;
+        if let Some(kind) = budget.string(reader, "type").filter(|kind| kind != "tokens") {
+            let at = budget.node("type").map_or(budget.at, |node| node.at);
+            let message = format!("task_budget.type `{}` is not supported", excerpt(&kind));
+            reader.error(at, message, Some("write `tokens`".to_owned()));
+        }
+        budget.integer(reader, "total", 0, MAX_TOKENS)
+    } else {
+        fields.integer(reader, "task_budget", 0, MAX_TOKENS)
+    };
+    total.and_then(|total| u64::try_from(total).ok()).filter(|total| *total > 0)
 }
 
 /// Reads `thinking_budget`: a level or a number of tokens; up to version 2 of the schema also a map with either.

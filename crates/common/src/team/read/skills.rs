@@ -1,5 +1,6 @@
 //! Reads skills: those of an agent, and the named ones of the file.
 
+use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::reader::Reader;
 use crate::team::skills::Skill;
@@ -61,6 +62,8 @@ fn read_skill(reader: &mut Reader<'_>, node: &Node) -> Option<Skill> {
             reader.error(entry.key_at, message, Some(hint));
         }
     }
+    let allowed_tools = fields.strings(reader, "allowed_tools");
+    check_allowed_tools(reader, &fields, &allowed_tools);
     Some(Skill {
         models: Vec::new(),
         more_toolsets: Vec::new(),
@@ -69,7 +72,17 @@ fn read_skill(reader: &mut Reader<'_>, node: &Node) -> Option<Skill> {
         instructions: fields.string_or_empty(reader, "instructions"),
         fork: context == "fork",
         model: fields.string(reader, "model"),
-        allowed_tools: fields.strings(reader, "allowed_tools"),
+        allowed_tools,
         toolsets: fields.strings(reader, "toolsets"),
     })
+}
+
+/// Checks that `allowed_tools` names tools: the stored form of an empty list is that of all tools.
+fn check_allowed_tools(reader: &mut Reader<'_>, fields: &Fields<'_>, names: &[String]) {
+    let Some(entry) = fields.entries.iter().find(|entry| entry.key == "allowed_tools") else { return };
+    let is_empty = entry.node.is_unset() && !matches!(entry.node.value, Value::Null);
+    if is_empty || names.iter().any(|name| name.trim().is_empty()) {
+        let hint = "leave it out for all tools of the agent".to_owned();
+        reader.error(entry.key_at, "`allowed_tools` of a skill must name tools".to_owned(), Some(hint));
+    }
 }

@@ -237,6 +237,16 @@ fn hooks_are_read_with_their_matchers() {
 }
 
 #[test]
+fn a_task_budget_is_a_number_or_a_map_and_that_of_a_model_wins() {
+    let text = "providers:\n  work: {provider: anthropic, task_budget: {type: tokens, total: 30000}}\n\
+                models: {m: {provider: work, model: claude-opus-4-7, task_budget: 50000}}\nagents:\n  a: {model: MODEL}\n";
+    assert_eq!(model(&text.replace("MODEL", "m")).task_budget, Some(50000));
+    assert_eq!(model(&text.replace("MODEL", "work/claude-opus-4-7")).task_budget, Some(30000));
+    let none = text.replace("total: 30000", "total: 0").replace("MODEL", "work/claude-opus-4-7");
+    assert_eq!(model(&none).task_budget, None);
+}
+
+#[test]
 fn models_name_what_they_take_and_who_summarizes() {
     let text = "providers:\n  own: {base_url: 'http://localhost', compaction_model: fast}\nmodels:\n  \
                 fast: {provider: openai, model: gpt-4o-mini}\n  \

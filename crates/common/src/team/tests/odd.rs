@@ -202,6 +202,18 @@ fn builtin_hooks() -> Vec<Failing> {
             "",
         ),
         (
+            agent("hooks: {tool_guard: [{hooks: [{type: builtin, command: max_iterations, args: ['5']}]}]}"),
+            4,
+            "`max_iterations` does nothing at `tool_guard`",
+            "write it below `before_llm_call`",
+        ),
+        (
+            hook("pre_compact", "type: builtin, command: safer_shel"),
+            5,
+            "unknown built-in hook `safer_shel`",
+            "did you mean `safer_shell`?",
+        ),
+        (
             hook("stop", "type: builtin, command: http_post, args: ['ftp://a']"),
             5,
             "`http_post` needs an http or https URL",
@@ -214,6 +226,17 @@ fn builtin_hooks() -> Vec<Failing> {
             "`toJSON`",
         ),
     ]
+}
+
+/// Skills whose lists of tools would mean all of them.
+fn skills() -> Vec<Failing> {
+    let skill = |tools: &str| {
+        let skill = "name: s, description: d, instructions: i, context: fork";
+        agent(&format!("skills:\n    - {{{skill}, allowed_tools: {tools}}}"))
+    };
+    let message = "`allowed_tools` of a skill must name tools";
+    let all = "leave it out for all tools";
+    ["[]", "''", "['']", "[' ', shell]"].map(|tools| (skill(tools), 5, message, all)).into()
 }
 
 /// Agents that are programs, which nothing of the file holds back.
@@ -257,7 +280,9 @@ fn documents() -> Vec<Failing> {
 #[test]
 fn odd_files_fail_with_line_message_and_hint() {
     for (text, line, message, hint) in
-        [misplaced(), senseless(), hooks(), builtin_hooks(), programs(), documents()].into_iter().flatten()
+        [misplaced(), senseless(), hooks(), builtin_hooks(), skills(), programs(), documents()]
+            .into_iter()
+            .flatten()
     {
         let errors = parse("agents.yaml", text.as_bytes()).expect_err(&text);
         let error = errors.iter().next().unwrap();

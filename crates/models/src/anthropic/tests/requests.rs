@@ -449,7 +449,9 @@ fn the_form_of_the_answer() {
         ..settings("claude-opus-4-6")
     };
     settings.extra.insert("output_config".into(), json!({"task_budget": {"type": "tokens", "total": 9}}));
-    let output = asked(&settings, &[Message::user("go")]).body["output_config"].take();
+    let mut request = asked(&settings, &[Message::user("go")]);
+    assert_eq!(request.headers[1], ("anthropic-beta", "task-budgets-2026-03-13".to_owned()));
+    let output = request.body["output_config"].take();
     assert_eq!((&output["effort"], &output["task_budget"]["total"]), (&json!("low"), &json!(9)));
     let expected = json!({
         "type": "object",
