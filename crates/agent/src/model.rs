@@ -139,7 +139,7 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// What kind of error it is, in one word, for counting.
+    /// What kind of error it is, in one word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::MissingKey { .. } => "missing_key",

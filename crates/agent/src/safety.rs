@@ -40,7 +40,13 @@ const SHELL_TOOLS: [&str; 2] = ["shell", "run_background_job"];
 /// themselves.
 pub(crate) fn label(spec: &ToolSpec, arguments: &Map<String, Value>) -> Label {
     if SHELL_TOOLS.contains(&spec.name.as_str()) {
-        return arguments.get("cmd").and_then(Value::as_str).map_or(Label::Unknown, command::label);
+        let text = |name| arguments.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let Some(cmd) = text("cmd") else { return Label::Unknown };
+        return match command::label(cmd) {
+            // A folder may be a repository whose settings name programs, which even `git status` runs.
+            Label::Safe if cmd.contains("git") && text("cwd").is_some() => Label::Unknown,
+            label => label,
+        };
     }
     match spec.read_only {
         true => Label::Safe,
@@ -104,6 +110,10 @@ mod tests {
         ] {
             let arguments = json!({"cmd": line}).as_object().unwrap().clone();
             assert_eq!(label(&spec(tool, false), &arguments), expected, "{line}");
+        }
+        for (line, expected) in [("git status", Label::Unknown), ("ls -la", Label::Safe)] {
+            let arguments = json!({"cmd": line, "cwd": "cloned"}).as_object().unwrap().clone();
+            assert_eq!(label(&spec("shell", false), &arguments), expected, "{line} in another folder");
         }
         let none = Map::new();
         assert_eq!(label(&spec("read_file", true), &none), Label::Safe);

@@ -128,7 +128,7 @@ pub struct Notification {
     /// When the next attempt is due; `None` before the job's end, and once there is none.
     #[serde(serialize_with = "optional_rfc3339")]
     pub next_attempt_at: Option<Timestamp>,
-    /// What came of the last attempt, where it was not accepted.
+    /// What came of the last attempt, accepted or not.
     pub detail: Option<String>,
 }
 

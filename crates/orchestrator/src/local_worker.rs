@@ -19,6 +19,7 @@ use legwork_agent::model::ModelPort;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
 use legwork_common::policy::Policy;
+use legwork_common::variables;
 use legwork_process::tasks::TaskKind;
 use legwork_process::tasks::Tasks;
 use legwork_queue::Operator;
@@ -284,6 +285,8 @@ fn start_worker(
     command.arg("--stall-after").arg(format!("{}ms", launch.stall_after));
     // Ours is no longer in this process.
     command.env_clear().envs(&context.variables);
+    // It runs what this user dispatches here. A trust file is for workers of a fleet.
+    command.env_remove(variables::TRUST).env_remove(variables::SIGNING_KEY);
     command.stdin(Stdio::null()).stdout(Stdio::from(out)).stderr(Stdio::from(err));
     let mut command = CommandWrap::from(command);
     // A process session of its own: Ctrl-C and the terminal's hangup do not reach it.

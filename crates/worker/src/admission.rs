@@ -62,9 +62,9 @@ impl Admission {
         if self.queues.as_ref().is_some_and(|queues| !queues.contains(&claimed.queue)) {
             return Err(Refusal::NotServed { queue: claimed.queue.clone() }.into());
         }
-        if let Some(team) = team {
-            check_grants(&accepted.grants, claimed, team)?;
-        }
+        // A team that comes back later would run unchecked: what an attempt may is decided once.
+        let Some(team) = team else { return Err(Refusal::Altered { term: "team" }.into()) };
+        check_grants(&accepted.grants, claimed, team)?;
         let job = claimed.lease.id;
         // Last, so that a job that is refused for another reason leaves nothing here.
         match self.ledger.begin(job, claimed.attempt, (now, accepted.expires_ms)).await? {

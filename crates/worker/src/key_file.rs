@@ -1,5 +1,6 @@
 //! Reading the files of `--signing-key` and `--trust`, for both programs.
 
+use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
@@ -108,15 +109,25 @@ pub fn trust(path: &Path) -> Result<Trust, KeyFileError> {
 
 /// The text of a file, and its permissions.
 fn read(path: &Path) -> Result<(String, u32), KeyFileError> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| {
-        let mode = file.metadata()?.mode() & 0o777;
-        file.take(MAX_BYTES).read_to_string(&mut text).map(|_| mode)
-    });
-    match read {
-        Ok(mode) => Ok((text, mode)),
-        Err(source) => Err(KeyFileError::File { file: path.display().to_string(), source }),
+    read_bounded(path, MAX_BYTES)
+        .map_err(|source| KeyFileError::File { file: path.display().to_string(), source })
+}
+
+/// Reads a file of secrets or keys of at most so many bytes, and its permissions. A longer one is refused: without its end
+/// it could mean something else.
+pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<(String, u32)> {
+    // A FIFO would block the program, and a device would have no end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
     }
+    let mut text = String::new();
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode() & 0o777;
+    let read = file.take(max_bytes + 1).read_to_string(&mut text)?;
+    if read as u64 > max_bytes {
+        return Err(io::Error::other(format!("it has more than {max_bytes} bytes")));
+    }
+    Ok((text, mode))
 }
 
 #[cfg(test)]
@@ -124,6 +135,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_or_not_regular_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, "12345678").unwrap();
+        assert_eq!(read_bounded(&path, 8).unwrap().0, "12345678");
+        assert_eq!(read_bounded(&path, 7).unwrap_err().to_string(), "it has more than 7 bytes");
+        let device = read_bounded(Path::new("/dev/zero"), 8).unwrap_err();
+        assert_eq!(device.to_string(), "it is not a regular file");
+    }
 
     #[test]
     fn a_key_that_others_can_read_is_refused() {

@@ -129,15 +129,7 @@ fn outcome(answer: &Result<ModelReply, ModelError>) -> &'static str {
             ReplyEnd::Empty { .. } => "empty",
             ReplyEnd::BrokenOff(_) => "broken",
         },
-        Err(error) => match error {
-            ModelError::MissingKey { .. } => "no_key",
-            ModelError::RateLimited { .. } => "rate_limited",
-            ModelError::Overloaded { .. } => "overloaded",
-            ModelError::Transient { .. } => "broken",
-            ModelError::Refused { .. } | ModelError::Unusable { .. } => "refused",
-            ModelError::WindowFull { .. } => "window_full",
-            ModelError::Empty { .. } => "empty",
-        },
+        Err(error) => error.kind(),
     }
 }
 

@@ -78,7 +78,7 @@ pub struct CommonOptions {
     /// The private key that signs the jobs that this program dispatches; `legwork keys new` makes one
     #[arg(long, env = variables::SIGNING_KEY, value_name = "FILE", global = true, hide_short_help = true)]
     pub signing_key: Option<PathBuf>,
-    /// The public keys that are trusted: a worker runs the jobs of these only, and `retry` signs theirs again
+    /// The public keys that are trusted: a worker of a fleet runs the jobs of these only, and `retry` signs theirs again
     #[arg(long, env = variables::TRUST, value_name = "FILE", global = true, hide_short_help = true)]
     pub trust: Option<PathBuf>,
     /// The folder of the embedded server

@@ -92,7 +92,10 @@ impl Permits {
         if !agent.hooks.is_empty() {
             self.check_name(SCRIPT)?;
         }
-        agent.toolsets.iter().try_for_each(|toolset| self.check_toolset(toolset))
+        // A skill with a conversation of its own may open toolsets that its agent has not.
+        let skills = agent.skills.iter().flat_map(|skills| &skills.inline);
+        let of_skills = skills.flat_map(|skill| &skill.more_toolsets);
+        agent.toolsets.iter().chain(of_skills).try_for_each(|toolset| self.check_toolset(toolset))
     }
 
     fn check_name(&self, toolset: &str) -> Result<(), Unpermitted> {
@@ -142,6 +145,12 @@ agents:
   program: {command: [claude, -p], description: d}
   innocent: {model: openai/x, instruction: i, handoffs: [files, onward]}
   onward: {model: openai/x, instruction: i, handoffs: [innocent, shell]}
+  skilled:
+    model: openai/x
+    instruction: i
+    skills: [{name: s, description: d, instructions: i, context: fork, toolsets: [own]}]
+toolsets:
+  own: {type: shell}
 ";
 
     fn names(names: &[&str]) -> BTreeSet<String> {
@@ -160,11 +169,14 @@ agents:
             Permits { toolsets: Some(names(&[])), commands: Some(names(&[])), ..Permits::default() };
         for (permits, refused) in [
             (&everything, &[][..]),
-            (&only_files, &["shell", "hooks", "innocent", "onward"]),
-            (&no_shell, &["shell", "hooks", "innocent", "onward"]),
+            (&only_files, &["shell", "hooks", "innocent", "onward", "skilled"]),
+            (&no_shell, &["shell", "hooks", "innocent", "onward", "skilled"]),
             (&one_program, &["program"]),
-            (&two_agents, &["shell", "hooks", "mcp", "remote", "program", "innocent", "onward"]),
-            (&nothing, &["shell", "files", "hooks", "mcp", "remote", "program", "innocent", "onward"]),
+            (&two_agents, &["shell", "hooks", "mcp", "remote", "program", "innocent", "onward", "skilled"]),
+            (
+                &nothing,
+                &["shell", "files", "hooks", "mcp", "remote", "program", "innocent", "onward", "skilled"],
+            ),
         ] {
             for agent in team.agents() {
                 let expected = !refused.contains(&agent.name.as_str());

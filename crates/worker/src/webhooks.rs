@@ -42,12 +42,10 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a sender has a notification: an attempt, and what recording it may take while Redis is away for a moment.
 const LEASE: Duration = Duration::from_secs(60);
-/// Notifications of each shard that one round leases. Those of a round are sent at once, so that a receiver that does not
-/// answer delays the others by one timeout.
+/// Notifications that one round leases, of all shards. Those of a round are sent at once, so that a receiver that does not
+/// answer delays the others by one timeout, and each is sent within its lease.
 const BATCH_SIZE: usize = 32;
-/// Requests at once, which bounds the connections of one worker.
-const MAX_REQUESTS: usize = 32;
-/// How long the last round of a worker that ends may take. What it does not send is sent by another, or by the next.
+/// How long a worker that ends still sends. What it does not send is sent by another, or by the next.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The sender of notifications. Cheap to clone.
@@ -80,11 +78,19 @@ impl Webhooks {
     /// Sends what is due every second until `over`, and then once more: the last jobs of a worker that ends may have no
     /// other to report them. Errors are logged, and the next round is the retry.
     pub(crate) async fn run(self, queue: Queue, over: CancellationToken) {
-        while over.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
+        let rounds = async {
+            while over.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
+                self.round(&queue).await;
+            }
             self.round(&queue).await;
-        }
-        if tokio::time::timeout(LAST_ROUND_TIMEOUT, self.round(&queue)).await.is_err() {
-            tracing::info!("notifications are left to another worker");
+        };
+        let deadline = async {
+            over.cancelled().await;
+            tokio::time::sleep(LAST_ROUND_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = deadline => tracing::info!("notifications are left to another worker"),
         }
     }
 
@@ -95,7 +101,7 @@ impl Webhooks {
             Err(error) => return tracing::warn!(%error, "could not read which notifications are due"),
         };
         stream::iter(due)
-            .for_each_concurrent(MAX_REQUESTS, async |(due, job)| self.notify(queue, &due, &job).await)
+            .for_each_concurrent(BATCH_SIZE, async |(due, job)| self.notify(queue, &due, &job).await)
             .await;
     }
 

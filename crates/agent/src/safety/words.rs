@@ -80,7 +80,11 @@ pub(super) fn read(line: &str) -> Line {
             '"' => double_quoted(&mut reader, &mut chars),
             '\\' => match chars.next() {
                 Some('\n') | None => reader.unclear(),
-                Some(escaped) => reader.word().text.push(escaped),
+                Some(escaped) => {
+                    // For fish `\x2d` is a hyphen.
+                    reader.is_unclear |= escaped.is_ascii_alphanumeric();
+                    reader.word().text.push(escaped);
+                }
             },
             '\n' | ';' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '$' | '`' => reader.unclear(),
             // The rest of the line is a comment.

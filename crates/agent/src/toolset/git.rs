@@ -147,6 +147,11 @@ fn command_line(action: Action, arguments: &Arguments) -> Result<Vec<String>, St
     Ok(line)
 }
 
+/// Settings of the repository that would run programs while it is only read. An agent that writes files can write the
+/// repository's settings. Filters of file contents are not among them: git asks for those by name.
+const SAFE_SETTINGS: [&str; 6] =
+    ["-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "safe.bareRepository=explicit"];
+
 #[derive(Debug)]
 struct GitTool {
     spec: ToolSpec,
@@ -162,10 +167,11 @@ impl GitTool {
         let mut command = self.nursery.command("git");
         command
             .arg("--no-pager")
+            .args(SAFE_SETTINGS)
             .args(line)
             .current_dir(&self.environment.working_dir)
             .env_clear()
-            .envs(&self.environment.variables)
+            .envs(self.environment.command_variables())
             // A status must not write the index of a repository that another process works in.
             .env("GIT_OPTIONAL_LOCKS", "0");
         let mut process = Process::start(command, &self.nursery)
@@ -211,6 +217,7 @@ impl Tool for GitTool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
     use std::process::Command;
 
@@ -252,5 +259,16 @@ mod tests {
         assert!(blame.contains("Ada") && blame.ends_with("two\n"), "{blame}");
         let written = call(&tools, "git_show", json!({"ref": "--output=stolen"})).await;
         assert!(written.is_error && !folder.path().join("stolen").exists(), "{}", written.text);
+
+        let program = folder.path().join("program");
+        fs::write(&program, "#!/bin/sh\necho ran >> \"$0.ran\"\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        git(folder.path(), &["config", "core.fsmonitor", program.to_str().unwrap()]);
+        text("git_status", json!({})).await;
+        let ran = folder.path().join("program.ran");
+        assert!(!ran.exists(), "a program of the repository's settings ran");
+        // It is one that git runs otherwise.
+        git(folder.path(), &["status"]);
+        assert!(ran.exists());
     }
 }

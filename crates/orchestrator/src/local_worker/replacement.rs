@@ -22,17 +22,21 @@ use crate::team_checks::check_keys;
 /// Polling interval for sessions without a worker while a command waits. A killed worker's jobs wait for their leases
 /// anyway, which take ten seconds by default.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Sessions that one poll starts workers for, each a process: the next poll, or the next command, starts more. Those that
-/// could not be served count too, since they may be served later by a command that has what they need.
+/// Sessions that one poll starts workers for, each a process: the next poll, or the next command, starts more. A session
+/// whose worker could not be started is left to a command that has what it needs.
 const MAX_STARTS: usize = 16;
-/// Waiting jobs whose sessions are looked at in one poll.
+/// Waiting jobs whose sessions are served in one poll.
 const MAX_JOBS: usize = 1000;
 
 /// Starts workers for the sessions whose workers are gone, where no other program uses the server. What cannot be started
 /// is noted, and the command does not fail for it.
 pub async fn replace_workers(context: &Context, operator: &Operator) -> Result<(), Failure> {
-    let waiting = waiting_sessions(operator).await?;
-    Launch::forget_all_but(&embedded_config(&context.common, &context.variables).state_dir, &waiting);
+    let listing = operator.list(&waiting(), MAX_JOBS, None).await?;
+    let waiting: BTreeSet<SessionId> = listing.jobs.iter().map(|job| job.job.session).collect();
+    // Of more jobs than these, other sessions may wait too.
+    if listing.next.is_none() {
+        Launch::forget_all_but(&embedded_config(&context.common, &context.variables).state_dir, &waiting);
+    }
     for session in waiting.into_iter().take(MAX_STARTS) {
         if let Err(failure) = replace(context, operator, session).await {
             context.output.note(&format!("the jobs of session {session} wait: {}", failure.message));
@@ -66,13 +70,12 @@ async fn replace_forever(context: &Context, operator: &Operator) -> std::convert
         tokio::time::sleep(POLL_INTERVAL).await;
         let Ok(unserved) = unserved_sessions(operator).await else { continue };
         // Twice in a row: a program that has just dispatched is about to start a worker itself.
-        for session in unserved.intersection(&seen).take(MAX_STARTS) {
-            if failed.contains(session) {
-                continue;
-            }
-            if let Err(failure) = replace(context, operator, *session).await {
+        let startable: Vec<SessionId> =
+            unserved.intersection(&seen).filter(|session| !failed.contains(*session)).copied().collect();
+        for session in startable.into_iter().take(MAX_STARTS) {
+            if let Err(failure) = replace(context, operator, session).await {
                 context.output.note(&format!("the jobs of session {session} wait: {}", failure.message));
-                failed.insert(*session);
+                failed.insert(session);
             }
         }
         seen = unserved;

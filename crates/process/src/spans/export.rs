@@ -80,7 +80,11 @@ impl Exporter {
         let mut batch = Vec::with_capacity(BATCH_SIZE);
         while let Some(1..) = closing.run_until_cancelled(spans.recv_many(&mut batch, 1)).await {
             let filling = async {
-                while batch.len() < BATCH_SIZE && spans.recv_many(&mut batch, BATCH_SIZE).await > 0 {}
+                while let Some(room @ 1..) = BATCH_SIZE.checked_sub(batch.len()) {
+                    if spans.recv_many(&mut batch, room).await == 0 {
+                        break;
+                    }
+                }
             };
             // The delay is over, the batch is full, or the program closes.
             let _full = closing.run_until_cancelled(tokio::time::timeout(BATCH_DELAY, filling)).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use legwork_signing::Grant;
 use legwork_signing::JobSigner;
 use legwork_signing::Refusal;
 use legwork_signing::SigningKey;
@@ -42,9 +43,16 @@ impl Operator {
     }
 
     /// Whether a stored job may be dispatched again with the signature of this handle: its request comes from Redis, and
-    /// signed again it would be trusted whatever was made of it there.
+    /// signed again it would be trusted whatever was made of it there. The grants of the keys that signed it do not go with the
+    /// new signature, so a job of a key that may not run everything is not dispatched again.
     pub(super) fn check_original(&self, original: &Original) -> Result<(), Refusal> {
         let Some(own) = &self.key else { return Ok(()) };
-        own.trust.recognize(original.signed.as_ref()).map(drop)
+        let accepted = own.trust.recognize(original.signed.as_ref())?;
+        let limited =
+            |grant: &Grant| grant.agents.is_some() || grant.toolsets.is_some() || grant.commands.is_some();
+        match accepted.grants.into_iter().find(|(_, grant)| limited(grant)) {
+            Some((key, _)) => Err(Refusal::Limited { key }),
+            None => Ok(()),
+        }
     }
 }

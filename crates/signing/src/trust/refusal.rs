@@ -78,6 +78,12 @@ pub enum Refusal {
         /// What: `the toolset shell`.
         what: String,
     },
+    /// A key of its chain may not use everything, and the signature of a retry would not say so.
+    #[error("a retry would sign the job without the limits of the key `{key}`: dispatch it again")]
+    Limited {
+        /// The key.
+        key: KeyId,
+    },
     /// This attempt, or a later one, was begun here before, or the job ended here.
     #[error("the job {job} is a replay: {detail}")]
     Replayed {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fmt::Debug;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,8 @@ use legwork_common::variables::WEBHOOK_SECRET;
 use legwork_common::variables::WEBHOOK_SECRET_FILE;
 use sha2::Sha256;
 use thiserror::Error;
+
+use crate::key_file::read_bounded;
 
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
@@ -83,12 +86,8 @@ impl Secrets {
     /// Reads the secrets of a file.
     pub(super) fn read(file: &str) -> Result<Self, SecretError> {
         let failed = |reason: &dyn fmt::Display| SecretError::File { detail: format!("{file}: {reason}") };
-        let metadata = std::fs::metadata(file).map_err(|error| failed(&error))?;
-        // A FIFO would block the program, and a device would have no end.
-        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(failed(&format_args!("it is not a file of at most {MAX_FILE_BYTES} bytes")));
-        }
-        Self::parse(&std::fs::read_to_string(file).map_err(|error| failed(&error))?)
+        let (text, _) = read_bounded(Path::new(file), MAX_FILE_BYTES).map_err(|error| failed(&error))?;
+        Self::parse(&text)
     }
 
     /// The header `webhook-signature`: one signature for each secret.

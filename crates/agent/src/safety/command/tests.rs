@@ -46,6 +46,7 @@ fn an_option_that_runs_a_program_is_found_however_it_is_written() {
     assert_all(
         Label::Unknown,
         &[
+            "rg \\x2d\\x2dpre=./run x",
             // Quoted, escaped, put together.
             "rg \"--pre\" cmd",
             "rg '--pre' cmd",
