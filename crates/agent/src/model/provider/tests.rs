@@ -279,7 +279,7 @@ async fn a_run_fails_when_retries_are_used_up() {
     let bad = || Answer::Status(500, vec![], "{\"error\": {\"message\": \"broken\"}}");
     let (outcome, _, asked) = go("openai", vec![bad(), bad(), bad(), bad()], None).await;
     assert_eq!(asked, 3, "two repeats");
-    let expected = "openai/test-model did not answer: 500: broken";
+    let expected = "model failed: openai/test-model did not answer: 500: broken";
     assert!(matches!(&outcome, Outcome::Failed { message, .. } if message == expected), "{outcome:?}");
     let refused = Answer::Status(400, vec![], "no");
     assert_eq!(go("anthropic", vec![refused], None).await.2, 1, "a refusal is not repeated");
