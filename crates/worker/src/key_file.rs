@@ -1,7 +1,7 @@
 //! Reading the files of `--signing-key` and `--trust`, for both programs.
 
 use std::fs;
-use std::fs::File;
+use fs::File;
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -140,7 +140,7 @@ mod tests {
     fn a_file_that_is_too_long_or_not_regular_is_refused_and_not_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
-        std::fs::write(&path, "12345678").unwrap();
+        fs::write(&path, "12345678").unwrap();
         assert_eq!(read_bounded(&path, 8).unwrap().0, "12345678");
         assert_eq!(read_bounded(&path, 7).unwrap_err().to_string(), "it has more than 7 bytes");
         let device = read_bounded(Path::new("/dev/zero"), 8).unwrap_err();
@@ -152,8 +152,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let key = SigningKey::generate(None).unwrap();
-        std::fs::write(&path, key.to_text()).unwrap();
-        let set = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        fs::write(&path, key.to_text()).unwrap();
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         set(0o640);
         let error = signing_key(&path).unwrap_err();
         assert!(matches!(error, KeyFileError::Open { mode: 0o640, .. }), "{error}");
