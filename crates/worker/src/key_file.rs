@@ -1,7 +1,7 @@
 //! Reading the files of `--signing-key` and `--trust`, for both programs.
 
 use std::fs;
-use fs::File;
+use std::fs::File;
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
