@@ -67,10 +67,10 @@ pub enum KeyError {
     #[error("the id of a key: {0}")]
     Id(String),
     /// The text is not a public key.
-    #[error("a public key is `ed25519:` and 43 characters, as `legwork keys new` prints it")]
+    #[error("a public key is `ed25519:` and 43 characters, as `keys new` prints it")]
     Public,
     /// The text is not that of a private key.
-    #[error("it is not a private key as `legwork keys new` writes it")]
+    #[error("it is not a private key as `keys new` writes it")]
     Private,
     /// The system gave no random bytes.
     #[error("the system gives no random bytes")]

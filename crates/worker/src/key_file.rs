@@ -76,9 +76,7 @@ impl Coded for KeyFileError {
             Self::File { .. } => None,
             Self::Open { file, .. } => Some(format!("chmod 600 {file}")),
             Self::Key { .. } => Some("`legwork keys new FILE` makes one".to_owned()),
-            Self::Trust { .. } => {
-                Some("it has `keys:` with the lines that `legwork keys new` prints".to_owned())
-            }
+            Self::Trust { .. } => Some("it has `keys:` with the lines that `keys new` prints".to_owned()),
         }
     }
 }

@@ -119,6 +119,9 @@ agents: {root: {model: scripted/any, instruction: i}, ops: {model: scripted/any,
             _ if command.contains("{id}") => self.completed(),
             _ => String::new(),
         };
+        // It writes no file that exists.
+        let command =
+            &command.replace("keys new FILE", &format!("keys new {}", self.state.path("new.key").display()));
         let typed = command.replace("--session {}", &format!("--session {}", self.session));
         let words = typed.split(' ').map(|word| match word {
             "{id}" | "{of}" | "{name}" | "{}" | "ID" => id.as_str(),

@@ -120,7 +120,7 @@ impl Coded for RetryError {
             }
             Self::TeamGone(_) => None,
             Self::Untrusted { .. } => Some(
-                "--trust names the keys whose jobs are signed again; a new dispatch starts a new job".to_owned(),
+                "--trust names the keys whose jobs are signed again; `legwork dispatch FILE AGENT TASK` starts a new one".to_owned(),
             ),
             Self::Refused(error) => error.hint(),
             Self::Queue(error) => error.hint(),
