@@ -282,6 +282,9 @@ fn start_worker(
     if launch.inherit_environment {
         command.arg("--inherit-environment");
     }
+    if let Some(level) = &context.common.log {
+        command.args(["--log", level]);
+    }
     command.arg("--stall-after").arg(format!("{}ms", launch.stall_after));
     // Ours is no longer in this process.
     command.env_clear().envs(&context.variables);

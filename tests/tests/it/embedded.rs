@@ -187,6 +187,18 @@ fn a_job_whose_only_worker_was_killed_continues_while_it_is_followed() {
 }
 
 #[test]
+fn a_background_worker_logs_at_the_level_of_its_dispatch() {
+    for (level, is_logged) in [("error", false), ("info", true)] {
+        let mut state = StateFolder::embedded();
+        let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
+        let id = state.dispatch(&[&team.file, "quick", "go", "--log", level]);
+        state.until_status(&id, "completed");
+        let log = std::fs::read_to_string(state.path("state/workers.log")).unwrap();
+        assert_eq!(log.contains("worker serves"), is_logged, "{log}");
+    }
+}
+
+#[test]
 fn the_next_command_replaces_a_worker_as_it_was_started() {
     let mut state = StateFolder::embedded();
     let team = waiting_team(&mut state);
