@@ -90,7 +90,7 @@ impl Metrics {
     }
 
     /// Registers a metric of any kind. A counter's name gets `_total` when it is scraped. Labels must have few values:
-    /// nothing that a request, a model or a file brings.
+    /// what a request, a model or a file brings is counted as `other` beyond a bound.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
     }

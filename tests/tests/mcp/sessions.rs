@@ -82,13 +82,26 @@ fn a_session_is_named_by_the_beginning_of_its_id() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team, "--new-session"]);
-    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
+    let session = session_of(&mut host);
     let id = host.run("quick");
     state.until_status(&id, "completed");
     let mut again = Host::connect(&state, &[&team, "--session", &session[..8]]);
     assert!(text(&again.call("list_background_agents", json!({}))).contains(&id));
     let listed = state.legwork(["list", "--json", "--session", &session[..8]]).json_lines();
     assert_eq!(listed[0]["id"], json!(id));
+}
+
+/// The id of the session, which the server prints as it starts.
+fn session_of(host: &mut Host) -> String {
+    host.stderr_line("session ").split_once(';').unwrap().0.to_owned()
+}
+
+/// A job of a new session that has begun to run: its session and its id.
+fn running_job(state: &StateFolder, host: &mut Host) -> (String, String) {
+    let session = session_of(host);
+    let id = host.run("shell");
+    state.until_output(&id, "marker");
+    (session, id)
 }
 
 /// Closes a session of the embedded server, as the end of its owner does.
@@ -107,9 +120,7 @@ fn a_session_whose_programs_were_all_killed_continues_with_the_next_command() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team]);
-    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
-    let id = host.run("shell");
-    state.until_output(&id, "marker");
+    let (session, id) = running_job(&state, &mut host);
     host.program.kill();
     kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
     state.file("go", "");
@@ -123,15 +134,13 @@ fn a_closed_session_is_not_returned_to() {
     let mut state = StateFolder::embedded();
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team]);
-    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
-    let id = host.run("shell");
-    state.until_output(&id, "marker");
+    let (session, id) = running_job(&state, &mut host);
     close(&state, &session);
     state.until_status(&id, "stopped");
     host.disconnect();
 
     let mut again = Host::connect(&state, &[&team]);
-    assert_ne!(again.stderr_line("session ").split_once(';').unwrap().0, session);
+    assert_ne!(session_of(&mut again), session);
     let id = again.run("quick");
     state.until_status(&id, "completed");
 }
@@ -186,9 +195,7 @@ fn a_killed_background_worker_is_replaced() {
     state.set(variables::LEASE, "2s");
     let team = team(&mut state);
     let mut host = Host::connect(&state, &[&team]);
-    let session = host.stderr_line("session ").split_once(';').unwrap().0.to_owned();
-    let id = host.run("shell");
-    state.until_output(&id, "marker");
+    let (session, id) = running_job(&state, &mut host);
     kill_process(worker_of(&session).unwrap(), Signal::KILL).unwrap();
     // The command of the dead worker counts as interrupted, and the agent continues.
     state.file("go", "");
