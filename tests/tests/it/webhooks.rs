@@ -11,6 +11,7 @@ use legwork_tests::programs::until;
 use legwork_tests::receiver::Received;
 use legwork_tests::receiver::Receiver;
 use legwork_tests::redis::Redis;
+use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 use sha2::Sha256;
@@ -63,7 +64,7 @@ fn notification(state: &StateFolder, id: &str, status: &str) -> Value {
 fn the_end_of_a_job_is_posted_signed() {
     let (_redis, state, team) = fleet();
     let receiver = Receiver::start(|_| 204);
-    let _worker = state.worker(&[]);
+    let mut worker = state.worker(&[]);
     let url = format!("{}/hooks?team=a", receiver.url());
     let id = state.dispatch(&[&team.file, "quick", "canary task", "--notify", &url]);
     let received = receiver.next();
@@ -89,6 +90,9 @@ fn the_end_of_a_job_is_posted_signed() {
     );
     let shown = state.legwork(["view", &id]).expect_success();
     assert!(shown.contains(&format!("Notifies  {}/hooks (delivered, 1 attempt)", receiver.url())), "{shown}");
+    // A worker that ends sends once more what is due.
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.wait(), 0);
     assert!(receiver.arrived().is_none(), "sent once");
 }
 

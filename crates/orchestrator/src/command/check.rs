@@ -11,6 +11,7 @@ use legwork_common::team::Found;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::Support;
 use legwork_common::team::Team;
+use legwork_common::waits_for::counted;
 use serde_json::Value;
 use serde_json::json;
 
@@ -141,7 +142,7 @@ fn good(context: &Context, name: &str, parsed: &team::Parsed) -> Result<bool, Fa
 
 /// The last line about a file without mistakes.
 fn verdict(name: &str, agents: usize, warnings: usize) -> String {
-    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let counted = |count: usize, noun: &str| counted(count as u64, noun);
     let with = if warnings == 0 { String::new() } else { format!(", with {}", counted(warnings, "warning")) };
     format!("{name}: good, {}{with}", counted(agents, "agent"))
 }
