@@ -6,6 +6,8 @@
 //!
 //! A reader that meets a later version gives the job to another worker, or shows one row that says what it cannot read.
 
+mod sole_reply;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Mutex;
@@ -14,6 +16,8 @@ use std::sync::PoisonError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+pub use self::sole_reply::SoleReply;
 
 /// What a document of a version above 1 begins with, before the number.
 const JSON_PREFIX: &str = "{\"v\":";
@@ -37,7 +41,10 @@ pub struct StoredForm {
 /// a job. All others are written as version 2.
 pub const FACTS: StoredForm = StoredForm { name: "the line of facts", version: 3 };
 /// The fields of a job's record, which change: state, attempt, cause, usage.
-pub const RECORD: StoredForm = StoredForm { name: "the record", version: 2 };
+///
+/// Version 3: the job has ended, and its result is the end of its output, where a release that reads version 2 does not
+/// look for it. All other records state no version.
+pub const RECORD: StoredForm = StoredForm { name: "the record", version: 3 };
 /// What was dispatched, as JSON.
 ///
 /// Version 2: its calls may wait for a person, or it has a safety mode, a limit of money, or a webhook. A worker that reads

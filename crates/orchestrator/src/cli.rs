@@ -525,6 +525,10 @@ pub enum BenchSection {
     Agents,
     /// Scripted agents that stream words.
     Streaming,
+    /// Jobs that stream words, each with a follower: how late the words are.
+    Followers,
+    /// Scripted agents that wait for their models: the memory of a worker.
+    Running,
     /// Stopping one running job, and all.
     Cancel,
     /// Jobs that do nothing, in growing numbers.

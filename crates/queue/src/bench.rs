@@ -1,5 +1,8 @@
 //! What `legwork bench` measures on the server itself.
 
+use std::time::Duration;
+use std::time::Instant;
+
 use crate::answer::Answer;
 use crate::error::QueueError;
 use crate::queue::Queue;
@@ -8,6 +11,8 @@ use crate::queue::Queue;
 const ASKED: &str = "bench";
 /// Entries of one pipeline of the bare stream: enough that round trips hardly count in what is measured.
 const PIPELINE: usize = 100;
+/// How long a bare wake-up may take.
+const WAKE_SECONDS: u32 = 2;
 /// Keys that one `SCAN` looks for.
 const SCAN_COUNT: usize = 1000;
 
@@ -93,6 +98,35 @@ impl Queue {
         let cost = self.server_cost().await?.since(before);
         self.link.ask(ASKED, redis::cmd("UNLINK").arg(&key)).await?;
         Ok(cost)
+    }
+
+    /// How long a bare `BLPOP` that waits takes from the `LPUSH` that wakes it until its answer, `count` times. Without
+    /// other clients that block: the push waits until one does.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn bare_wake_ups(&self, count: usize) -> Result<Vec<Duration>, QueueError> {
+        let key = self.keys.bench_stream();
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            let groups = vec![vec![key.clone()]];
+            let wake = async {
+                while self.info("clients").await?.get("blocked_clients").is_none_or(|blocked| blocked == "0")
+                {
+                }
+                let pushed = Instant::now();
+                self.link.ask(ASKED, redis::cmd("LPUSH").arg(&key).arg(1)).await?;
+                Ok::<_, QueueError>(pushed)
+            };
+            let take = async {
+                self.wake.take(self.target(), groups, WAKE_SECONDS, ASKED).await?;
+                Ok::<_, QueueError>(Instant::now())
+            };
+            let (pushed, taken) = futures::try_join!(wake, take)?;
+            all.push(taken.saturating_duration_since(pushed));
+        }
+        Ok(all)
     }
 
     /// Deletes every key of this namespace, by scanning the whole server. Only for a namespace that was made for a

@@ -73,6 +73,7 @@ pub use work::Ending;
 pub use work::Finish;
 pub use work::Finished;
 pub use work::Heartbeat;
+pub use work::InOutput;
 pub use work::Lane;
 pub use work::Lease;
 pub use work::MailEntry;

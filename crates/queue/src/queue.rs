@@ -4,6 +4,7 @@ mod connections;
 mod dispatch;
 mod enqueue;
 mod facts;
+mod finish;
 mod journal;
 mod lease_ages;
 mod list;
@@ -68,7 +69,7 @@ pub struct Queue {
     pub(crate) keys: Keys,
     settings: FleetSettings,
     // Of wake tokens.
-    wake: Arc<BlockingReads>,
+    pub(crate) wake: Arc<BlockingReads>,
 }
 
 impl Queue {

@@ -34,6 +34,7 @@ use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Ending;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
+use legwork_queue::port::InOutput;
 use legwork_queue::port::Release;
 use legwork_queue::port::ReleaseMode;
 use legwork_queue::port::Work;
@@ -204,7 +205,7 @@ impl Attempt {
             };
             // A fenced attempt has nothing to settle.
             if self.context.log_writer.flush(buffer).await.is_err()
-                || self.settle(end, buffer.end()).await.is_break()
+                || self.settle(end, buffer).await.is_break()
             {
                 break;
             }
@@ -429,19 +430,19 @@ impl Attempt {
 
     /// Ends the attempt in the queue, or releases the job. All its output is stored. Continues where the agent has mail
     /// to hear first.
-    async fn settle(&self, end: RunEnd, output_bytes: u64) -> ControlFlow<()> {
+    async fn settle(&self, end: RunEnd, buffer: &AttemptBuffer) -> ControlFlow<()> {
         let reason = self.handle().cancel.reason();
         match settlement::decide(end, reason, self.claimed().timeout, self.context.output_cap) {
             Settlement::Nothing => {
                 tracing::info!(job = %self.claimed().lease.id, "attempt lost its lease");
             }
-            Settlement::Release(mode) => self.release(mode, output_bytes).await,
-            Settlement::Finish(ending, usage) => return self.finish(ending, usage, output_bytes).await,
+            Settlement::Release(mode) => self.release(mode, buffer.end()).await,
+            Settlement::Finish(ending, usage) => return self.finish(ending, usage, buffer).await,
         }
         ControlFlow::Break(())
     }
 
-    async fn finish(&self, ending: Ending, usage: Usage, output_bytes: u64) -> ControlFlow<()> {
+    async fn finish(&self, ending: Ending, usage: Usage, buffer: &AttemptBuffer) -> ControlFlow<()> {
         let &Claimed { lease, failures, retry_delay, session, dispatcher, attempt, .. } = self.claimed();
         let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
         // A job whose timeout passed as it completed could not hear it.
@@ -451,10 +452,16 @@ impl Attempt {
             Ending::Failed { cause, message } => Some((*cause, first_line(message))),
             Ending::Completed { .. } | Ending::Stopped { .. } => None,
         };
+        let in_output = match &ending {
+            // What is to be durable is stored in its own place, with the end.
+            Ending::Completed { result } if !self.context.work.confirms() => buffer.holds(result, usage),
+            _ => InOutput::Nothing,
+        };
         let finish = Finish {
             lease,
             ending,
-            output_bytes,
+            in_output,
+            output_bytes: buffer.end(),
             usage,
             retry_delay,
             hears_mail,

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms, where no one follows them for 200 ms, or until there are 4 KiB. A turn entry waits for no batch, and
+//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry waits for no batch, and
 //! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
 //! waits: nothing is dropped.
+
+mod tail;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +21,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use legwork_common::job::Usage;
+use legwork_common::stored::SoleReply;
 use legwork_common::waits_for::WaitsFor;
 use legwork_queue::QueueError;
 use legwork_queue::port::Append;
 use legwork_queue::port::Appended;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
+use legwork_queue::port::InOutput;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
 use tokio::sync::Notify;
@@ -33,6 +37,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::tail::OutputTail;
 use crate::lease_clock::LeaseClock;
 
 /// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
@@ -45,8 +50,9 @@ const BATCH_BYTES: usize = 4 * 1024;
 /// of a worker together cost Redis twenty writes a second, apart from turn entries and full batches.
 const BATCH_DELAY: Duration = Duration::from_millis(50);
 /// How long output that no one follows is batched after a write. Each append costs Redis the same however short it is, and
-/// most jobs of a fleet have no follower; a new one sees the first piece this much later.
-const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(200);
+/// most jobs of a fleet have no follower; a new one sees the first piece this much later. At 250 ms a streamed word costs
+/// Redis less than a microsecond.
+const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(250);
 /// Delay before a failed write is repeated. Short, because attempts wait for it; Redis' own timeout (2 s) is what keeps
 /// an outage from becoming a busy loop.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -94,6 +100,10 @@ struct Pending {
     is_followed: bool,
     /// When the last write began.
     written_at: Option<Instant>,
+    /// The output since the last turn entry.
+    tail: OutputTail,
+    /// The only turn entry of the job, where it is a reply whose text is the whole output: its usage and origin.
+    sole_reply: Option<(Usage, String)>,
 }
 
 impl Pending {
@@ -122,6 +132,21 @@ pub struct AttemptBuffer {
 impl AttemptBuffer {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What of the end of a job that completes with this result, and has used so much, its output holds once everything in
+    /// the buffer is stored.
+    pub fn holds(&self, result: &str, usage: Usage) -> InOutput {
+        let pending = self.pending();
+        if !pending.tail.ends_with(result) {
+            return InOutput::Nothing;
+        }
+        match &pending.sole_reply {
+            Some((used, origin)) if *used == usage && pending.tail.is(result) => {
+                InOutput::ResultAndTurns(origin.clone())
+            }
+            _ => InOutput::Result,
+        }
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -226,6 +251,8 @@ impl LogWriter {
             flush_requested: false,
             is_followed: false,
             written_at: None,
+            tail: OutputTail::default(),
+            sole_reply: None,
         };
         let buffer = Arc::new(AttemptBuffer {
             pending: Mutex::new(pending),
@@ -262,6 +289,7 @@ impl LogWriter {
                     let remaining = usize::try_from(pending.remaining_bytes).unwrap_or(usize::MAX);
                     let kept = text.len().min(remaining);
                     pending.bytes.extend_from_slice(&text.as_bytes()[..kept]);
+                    pending.tail.push(text.as_bytes(), kept);
                     pending.remaining_bytes -= kept as u64;
                     pending.revision += 1;
                     if pending.bytes.len() >= BATCH_BYTES {
@@ -290,6 +318,13 @@ impl LogWriter {
             let mut pending = buffer.pending();
             let sequence = pending.next_entry;
             pending.next_entry += 1;
+            pending.sole_reply = (sequence == 1)
+                .then(|| SoleReply::of(&entry))
+                .flatten()
+                .filter(|reply| pending.offset + pending.bytes.len() as u64 == reply.text.len() as u64)
+                .filter(|reply| pending.tail.is(&reply.text))
+                .map(|reply| (reply.usage, reply.origin().to_owned()));
+            pending.tail.close();
             pending.entries.push((sequence, entry));
             pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
             pending.usage = progress.usage.or(pending.usage);

@@ -2,8 +2,10 @@
 
 mod agents;
 mod cancel;
+mod followers;
 mod growth;
 mod no_op;
+mod running;
 mod streaming;
 
 use std::sync::Arc;
@@ -54,6 +56,11 @@ pub(super) async fn bench(context: Context, args: BenchArgs) -> Result<ExitStatu
             BenchSection::NoOp => print(&context, no_op::measure(&measurement, jobs).await),
             BenchSection::Agents => print(&context, agents::measure(&mut measurement, jobs).await),
             BenchSection::Streaming => print(&context, streaming::measure(&mut measurement, jobs).await),
+            BenchSection::Followers => {
+                let target = connection.backend.target();
+                print(&context, followers::measure(&measurement, target, jobs).await)
+            }
+            BenchSection::Running => print(&context, running::measure(&mut measurement, jobs).await),
             BenchSection::Cancel => print(&context, cancel::measure(&measurement, jobs).await),
             BenchSection::Growth => print(&context, growth::measure(&measurement, jobs).await),
         };

@@ -125,6 +125,14 @@ local function is_held(state)
   return state == 'running' or state == 'waiting' or state == 'stopping'
 end
 
+-- What an ended job keeps of its run token: no attempt holds it any more, and a repeat of its end is recognized by that.
+local KEPT_TOKEN = 8
+
+-- Whether the current or last attempt of a job has this token.
+local function is_own(job, token)
+  return job.token == token or (is_terminal(job.state) and job.token == string.sub(token, 1, KEPT_TOKEN))
+end
+
 -- Whether the attempt with this token holds a job.
 local function holds(id, token)
   local job = read(job_key(id), { 'state', 'token' })

@@ -10,7 +10,7 @@
 -- Replies: {the state that the job has now, 'failed+tree' where the tree below must be swept, or 'lost'}.
 local id, token, mode, worker, reason, output_bytes = unpack(ARGV, 1, 6)
 local job = job_of(id, ENDING)
-if job.token ~= token then return { 'lost' } end
+if not is_own(job, token) then return { 'lost' } end
 if not is_held(job.state) then return { job.state } end
 -- A waiting job has run on this worker already, so the worker lacks nothing.
 if mode == 'lack' and job.state == 'waiting' then return { job.state } end

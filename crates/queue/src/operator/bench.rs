@@ -167,6 +167,15 @@ impl Measurement {
         self.queue.bare_stream(count, TASK_BYTES).await
     }
 
+    /// How long bare wake-ups take, `count` of them. Only while no worker waits for jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn bare_wake_ups(&self, count: usize) -> Result<Vec<Duration>, QueueError> {
+        self.queue.bare_wake_ups(count).await
+    }
+
     /// Deletes the namespace.
     ///
     /// # Errors

@@ -245,6 +245,25 @@ pub struct Finish {
     pub belongs_to: Option<(SessionId, Dispatcher)>,
     /// Whether it is the job's first attempt, so that no other one ever had the fence: it is dropped with the end.
     pub is_first_attempt: bool,
+    /// What of this end the job's output holds already.
+    pub in_output: InOutput,
+}
+
+/// What of the end of a completed job its output holds already, so that it is not stored a second time.
+///
+/// A reader finds it there. Where the server has lost output that it had confirmed, as it may with `appendfsync everysec`,
+/// [`Work::finish`] stores the result after all; a worker that dies before leaves a job without a result. With `--durable`
+/// everything is stored in its own place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum InOutput {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The result is the end of the output.
+    Result,
+    /// The result is the whole output, and the turns are one reply with this text, the usage of the job, and this origin
+    /// ([`SoleReply`](legwork_common::stored::SoleReply)): they are dropped.
+    ResultAndTurns(String),
 }
 
 /// What became of the job when its attempt ended.

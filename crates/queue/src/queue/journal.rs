@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use legwork_common::id::JobId;
 use legwork_common::job::Usage;
+use legwork_common::stored::SoleReply;
 
 use crate::answer::Answer;
 use crate::answer::Word;
@@ -15,6 +16,7 @@ use crate::port::Lease;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
+use crate::stored::record::UsageField;
 
 /// What reading turns is called in messages.
 const TURNS: &str = "turns";
@@ -81,6 +83,9 @@ impl Queue {
                 let entry = text.split_once(' ').map_or(text.as_str(), |(_, entry)| entry);
                 turns.push((sequence, entry.to_owned()));
             }
+            if !is_full && last == 0 && turns.is_empty() {
+                return self.derived_turns(id).await;
+            }
             if !is_full {
                 return Ok(turns);
             }
@@ -101,17 +106,21 @@ impl Queue {
         Ok(Some(Duration::from_millis(self.now_ms().await?.saturating_sub(stored))))
     }
 
-    /// Drops the fences of jobs that ended in their first attempts: an append without a fence is refused where anything
-    /// is stored. What a crash leaves goes with the jobs.
-    pub(super) async fn drop_fences(&self, ids: &[JobId]) -> Result<(), QueueError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut command = redis::cmd("UNLINK");
-        ids.iter().for_each(|id| {
-            command.arg(self.keys.fence(*id));
-        });
-        self.link.ask("drop fences", &command).await.map(drop)
+    /// The turns of a job that has none of its own any more, because they follow from its output and its record.
+    async fn derived_turns(&self, id: JobId) -> Result<Vec<(u64, String)>, QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HMGET").arg(self.keys.job(id)).arg("reply").arg("usage");
+        pipeline.cmd("GET").arg(self.keys.output(id));
+        let mut answers = self.link.ask_all(TURNS, &pipeline).await?;
+        let mut fields = answers.item()?.items()?;
+        let (origin, usage) = (fields.item()?.optional_text()?, fields.item()?.optional_text()?);
+        let field = UsageField::decode(&usage.unwrap_or_default());
+        let text = answers.item()?.optional_text()?.unwrap_or_default();
+        let Some(origin) = origin.filter(|_| text.len() as u64 == field.result_bytes) else {
+            return Ok(Vec::new());
+        };
+        let entry = SoleReply::from_stored(text, field.usage, &origin).entry();
+        Ok(entry.into_iter().map(|entry| (1, entry)).collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The fields of a stored record as a `Job`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
@@ -147,6 +148,16 @@ pub(super) struct Record {
     pub(super) lacks: u64,
     /// Jobs that it dispatched and that have not ended.
     pub(super) live: u64,
+    /// Bytes of its result where that is the end of its output; 0 for any other.
+    pub(super) result_bytes: u64,
+}
+
+impl Record {
+    /// Where its output holds its result; `None` for a result with a key of its own, and for a job without one.
+    pub(super) fn result_in_output(&self) -> Option<Range<u64>> {
+        let end = self.job.output_bytes;
+        (self.result_bytes > 0).then(|| end.saturating_sub(self.result_bytes)..end)
+    }
 }
 
 /// Adds the reads of one job: record, spec, length of its output, and its result where that is wanted.
@@ -294,6 +305,10 @@ pub(super) fn read(
         failures: fields.number("failures"),
         lacks: fields.number("lacks"),
         live: fields.number("live"),
+        result_bytes: match fields.state(Some(&facts)) {
+            State::Completed => fields.usage().result_bytes,
+            _ => 0,
+        },
         job: Source { fields, facts, request, is_cut, unreadable }.job(id, result, now_ms, stored_output),
     }))
 }

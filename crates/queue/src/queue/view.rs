@@ -1,5 +1,7 @@
 //! Views of jobs, on Redis: their records with a slice of their output each.
 
+use std::ops::Range;
+
 use legwork_common::contract::MAX_ANNOUNCED_BYTES;
 use legwork_common::contract::MAX_WAIT_BYTES;
 use legwork_common::id::JobId;
@@ -94,13 +96,14 @@ impl Queue {
                 continue;
             };
             let (slice, reads_result) = (tail(&record), depth.reads_result_of(&record));
+            let held = record.result_in_output();
             let mut view = if depth.output_bytes > 0 {
                 self.read_view(record, &slice, &mut answers)?
             } else {
                 self.view_without_output(record)
             };
             if let Some(most) = depth.result_bytes.filter(|_| reads_result) {
-                read_result(&mut view, most, &mut answers)?;
+                read_result(&mut view, most, held, &mut answers)?;
             }
             views.push(Some(view));
         }
@@ -109,10 +112,19 @@ impl Queue {
 
     /// Adds the reads of the beginning and the end of a result or an error.
     fn push_result(&self, pipeline: &mut Pipeline, record: &Record, most: usize) {
-        let key = self.keys.result(record.job.id);
-        pipeline.cmd("STRLEN").arg(&key);
-        pipeline.cmd("GETRANGE").arg(&key).arg(0).arg(most as u64 + SLICE_MARGIN - 1);
-        pipeline.cmd("GETRANGE").arg(&key).arg(-i64::try_from(most).unwrap_or(i64::MAX)).arg(-1);
+        let (head, tail) = (most as u64 + SLICE_MARGIN, most as u64);
+        if let Some(Range { start, end }) = record.result_in_output() {
+            let key = self.keys.output(record.job.id);
+            let last = end.saturating_sub(1);
+            pipeline.cmd("STRLEN").arg(&key);
+            pipeline.cmd("GETRANGE").arg(&key).arg(start).arg(last.min(start + head - 1));
+            pipeline.cmd("GETRANGE").arg(&key).arg(start.max(end.saturating_sub(tail))).arg(last);
+        } else {
+            let key = self.keys.result(record.job.id);
+            pipeline.cmd("STRLEN").arg(&key);
+            pipeline.cmd("GETRANGE").arg(&key).arg(0).arg(head - 1);
+            pipeline.cmd("GETRANGE").arg(&key).arg(-i64::try_from(tail).unwrap_or(i64::MAX)).arg(-1);
+        }
         push_state(pipeline, self, record.job.id);
     }
 
@@ -145,9 +157,21 @@ impl Queue {
     }
 }
 
-/// Reads the answers to [`Queue::push_result`] into a view: what is whole as it is, what is longer with its end.
-fn read_result(view: &mut JobView, most: usize, answers: &mut Items) -> Result<(), QueueError> {
-    let bytes: u64 = answers.item()?.parse()?;
+/// Reads the answers to [`Queue::push_result`] into a view: what is whole as it is, what is longer with its end. `held` is
+/// where the output holds the result.
+fn read_result(
+    view: &mut JobView,
+    most: usize,
+    held: Option<Range<u64>>,
+    answers: &mut Items,
+) -> Result<(), QueueError> {
+    let length: u64 = answers.item()?.parse()?;
+    let bytes = match held {
+        Some(range) if length >= range.end => range.end - range.start,
+        // Forgotten in between, or lost.
+        Some(_) => 0,
+        None => length,
+    };
     let beginning = answers.item()?.bytes()?.unwrap_or_default();
     let end = answers.item()?.bytes()?.unwrap_or_default();
     let job = &mut view.job;

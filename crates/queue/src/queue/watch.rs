@@ -1,6 +1,7 @@
 //! Reading jobs, output and the fleet, on Redis.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -285,10 +286,38 @@ impl Queue {
                 record::push_reads(&mut pipeline, self, *id, depth);
             }
             let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
+            let first = records.len();
             for id in batch {
                 records.push(record::read(*id, &mut answers, now_ms, depth)?);
             }
+            if depth == Depth::Whole {
+                self.add_results(&mut records[first..]).await?;
+            }
         }
         Ok(records)
+    }
+
+    /// Reads results that the outputs of their jobs hold. One that is not there whole is of a job that is being forgotten,
+    /// or was lost with the output.
+    async fn add_results(&self, records: &mut [Option<Record>]) -> Result<(), QueueError> {
+        let mut referring: Vec<(&mut Record, Range<u64>)> = records
+            .iter_mut()
+            .flatten()
+            .filter_map(|record| record.result_in_output().map(|range| (record, range)))
+            .collect();
+        if referring.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for (record, range) in &referring {
+            let key = self.keys.output(record.job.id);
+            pipeline.cmd("GETRANGE").arg(key).arg(range.start).arg(range.end.saturating_sub(1));
+        }
+        let answers = self.link.ask_all(ASKED, &pipeline).await?;
+        for ((record, range), answer) in referring.iter_mut().zip(answers) {
+            let text = answer.text()?;
+            record.job.result = Some(text).filter(|text| text.len() as u64 == range.end - range.start);
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,8 @@
 //! What a worker does with a job, on Redis.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use legwork_common::id::Dispatcher;
@@ -12,22 +10,18 @@ use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::id::WorkerId;
-use legwork_common::job::Cause;
 use legwork_common::job::TeamDigest;
 use legwork_common::service::MailId;
 use legwork_common::stored::RECORD;
 
 use crate::answer::Answer;
-use crate::answer::Word;
 use crate::error::QueueError;
-use crate::link::Link;
 use crate::port::Append;
 use crate::port::Appended;
 use crate::port::Begun;
 use crate::port::Claim;
 use crate::port::Claimed;
 use crate::port::Claims;
-use crate::port::Ending;
 use crate::port::Finish;
 use crate::port::Finished;
 use crate::port::Heartbeat;
@@ -45,11 +39,9 @@ use crate::port::WorkerReport;
 use crate::queue::Queue;
 use crate::queue::record;
 use crate::queue::signing::signed_job;
-use crate::queue::stop::Sweep;
 use crate::step;
 use crate::step::Call;
 use crate::stored::facts;
-use crate::stored::record::UsageField;
 use crate::stored::request;
 
 /// Jobs of one claim at most, so that one step stays short: a claimed job takes 8 us of the server's processor, and Lua
@@ -61,13 +53,8 @@ const WAKE_SECONDS: u32 = 2;
 const AWAIT_WORK: &str = "await work";
 /// After this long the tokens of a lane that no worker waits on are dropped, as in `admission.lua`.
 const WAKE_EXPIRY_SECONDS: u32 = 3600;
-/// Leases of one call of `renew`, and endings of one call of `finish`: an ending takes 15 us of the server's processor, and
-/// a renewal 2 us.
+/// Leases of one call of `renew`: a renewal takes 2 us of the server's processor.
 const BATCH_SIZE: usize = 100;
-/// Calls of `finish` that are on their way at once: enough for every master of a Cluster, and a burst of ends delays other
-/// steps of one server by no more than 12 ms.
-const MAX_FINISHING: usize = 8;
-
 #[async_trait]
 impl Work for Queue {
     async fn claim(&self, claim: &Claim) -> Result<Claims, QueueError> {
@@ -174,26 +161,7 @@ impl Work for Queue {
     }
 
     async fn finish(&self, finishes: &[Finish]) -> Result<Vec<Finished>, QueueError> {
-        let mut all = vec![Finished::Lost; finishes.len()];
-        let by_shard = self.by_shard(finishes.iter().map(|finish| finish.lease.id));
-        let batches = by_shard
-            .iter()
-            .flat_map(|(shard, positions)| positions.chunks(BATCH_SIZE).map(move |batch| (*shard, batch)));
-        let calls: Vec<_> = batches
-            .map(|(shard, batch)| async move {
-                Ok::<_, QueueError>((batch, self.finish_batch(&self.link, shard, batch, finishes).await?))
-            })
-            .collect();
-        // An error of one batch cuts off no other: its calls are on their way.
-        let answers: Vec<_> = futures::stream::iter(calls).buffered(MAX_FINISHING).collect().await;
-        for answer in answers {
-            let (batch, outcomes) = answer?;
-            for (&position, outcome) in batch.iter().zip(outcomes) {
-                all[position] = outcome;
-            }
-        }
-        self.drop_fences_of_ended(finishes, &all).await;
-        Ok(all)
+        self.finish_all(finishes).await
     }
 
     async fn confirm(&self, finish: &Finish) -> Result<Option<Finished>, QueueError> {
@@ -287,35 +255,6 @@ impl Work for Queue {
 }
 
 impl Queue {
-    /// The positions of jobs by shard. Each shard gets calls of its own, whose answers go back to these positions.
-    fn by_shard(&self, ids: impl Iterator<Item = JobId>) -> BTreeMap<u16, Vec<usize>> {
-        let mut positions: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-        for (position, id) in ids.enumerate() {
-            positions.entry(id.shard(self.keys.shards())).or_default().push(position);
-        }
-        positions
-    }
-
-    /// Ends the attempts at these positions, whose jobs are in one shard, and sweeps the trees of those that failed.
-    async fn finish_batch(
-        &self,
-        link: &Link,
-        shard: u16,
-        batch: &[usize],
-        finishes: &[Finish],
-    ) -> Result<Vec<Finished>, QueueError> {
-        let mut call = Call::on(self.keys.tag(shard));
-        for &position in batch {
-            push_finish(&mut call, &finishes[position]);
-        }
-        let words = step::FINISH.call(link, &call).await?.items()?;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for (&position, word) in batch.iter().zip(words) {
-            outcomes.push(self.finished(finishes[position].lease.id, &word.word()?).await?);
-        }
-        Ok(outcomes)
-    }
-
     /// Gives back a job that this release cannot read, so that a worker of another release gets it. Without one it ends
     /// failed with the reason. The other jobs of the claim are not concerned.
     async fn give_back(&self, worker: &WorkerId, lease: Lease, error: QueueError) {
@@ -328,21 +267,6 @@ impl Queue {
                 tracing::warn!(%error, id = %lease.id, ?state, "gave back a job that cannot be read")
             }
             Err(failed) => tracing::warn!(%failed, %error, id = %lease.id, "could not give back a job"),
-        }
-    }
-
-    /// Drops the fences of jobs that ended in their first attempt and wrote anything. A failure is only logged: a fence
-    /// that stays goes with its job.
-    async fn drop_fences_of_ended(&self, finishes: &[Finish], outcomes: &[Finished]) {
-        let has_ended = |outcome: &Finished| matches!(outcome, Finished::Now(state) if state.is_terminal());
-        let wrote = |finish: &Finish| finish.output_bytes > 0 || finish.usage.turns > 0;
-        let ended = finishes
-            .iter()
-            .zip(outcomes)
-            .filter(|(finish, outcome)| finish.is_first_attempt && wrote(finish) && has_ended(outcome));
-        let ids: Vec<JobId> = ended.map(|(finish, _)| finish.lease.id).collect();
-        if let Err(error) = self.drop_fences(&ids).await {
-            tracing::debug!(%error, "could not drop the fences of ended jobs");
         }
     }
 
@@ -368,24 +292,6 @@ impl Queue {
             _ => Err(word.unknown()),
         }
     }
-
-    /// Reads what became of a job whose attempt ended. Where the job failed with a tree below it, which the step
-    /// marked, the tree is swept here.
-    pub(super) async fn finished(&self, id: JobId, word: &Word) -> Result<Finished, QueueError> {
-        if word.as_str() == "lost" {
-            return Ok(Finished::Lost);
-        }
-        if word.as_str() == "mail" {
-            return Ok(Finished::Mail);
-        }
-        let Some(state) = word.as_str().strip_suffix("+tree") else {
-            // A state of a later release: the job is no longer this attempt's.
-            return Ok(word.parse().map_or(Finished::Lost, Finished::Now));
-        };
-        let shard = id.shard(self.keys.shards());
-        self.sweep_tree(Sweep { shard, root: id.uuid(), includes_root: false }).await?;
-        state.parse().map(Finished::Now).map_err(|_| word.unknown())
-    }
 }
 
 /// Adds the fields of a worker's report to a heartbeat.
@@ -402,33 +308,6 @@ fn report_fields(call: Call, report: &WorkerReport) -> Call {
         .arg(report.given_back_in_a_row)
         .arg("last_reason")
         .arg(&report.last_reason)
-}
-
-/// Adds one attempt's arguments to a call of `finish`, in the order that the step names them.
-fn push_finish(call: &mut Call, finish: &Finish) {
-    let (outcome, cause, text) = match &finish.ending {
-        Ending::Completed { result } => ("completed", None, result.as_str()),
-        Ending::Failed { cause, message } => ("failed", Some(*cause), message.as_str()),
-        Ending::Stopped { cause } => ("stopped", Some(*cause), ""),
-    };
-    let is_retryable = cause.is_some_and(Cause::is_retryable);
-    let (session, parent) = match finish.belongs_to {
-        Some((session, Dispatcher::Job(parent))) => (session.to_string(), parent.uuid().to_string()),
-        Some((session, Dispatcher::Root(_))) => (session.to_string(), "-".to_owned()),
-        None => ("-".to_owned(), "-".to_owned()),
-    };
-    call.push(finish.lease.id.uuid());
-    call.push_bytes(finish.lease.id.as_bytes());
-    call.push(finish.lease.token);
-    call.push(format!(
-        "{outcome} {} {} {} {} {session} {parent}",
-        cause.map_or("-", Cause::as_str),
-        if is_retryable { finish.retry_delay.as_millis() } else { 0 },
-        u8::from(is_retryable),
-        u8::from(finish.hears_mail),
-    ));
-    call.push(text);
-    call.push(UsageField { output_bytes: finish.output_bytes, usage: finish.usage }.encode());
 }
 
 /// Reads one job of a claim: its facts and request, and what changes in it.

@@ -26,18 +26,25 @@ impl RunField {
 }
 
 /// Output and usage of a job as of the last attempt that ended, in the field `usage`: `<bytes of output> <input tokens>
-/// <cached tokens> <output tokens> <turns>`.
+/// <cached tokens> <output tokens> <turns>`, and ` <bytes of result>` where the result is the end of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct UsageField {
     pub(crate) output_bytes: u64,
     pub(crate) usage: Usage,
+    /// Bytes of the result where it is the end of the output; 0 where it has a key of its own, or there is none.
+    pub(crate) result_bytes: u64,
 }
 
 impl UsageField {
     /// The field as it is stored.
     pub(crate) fn encode(self) -> String {
         let Usage { input_tokens, cached_tokens, output_tokens, turns } = self.usage;
-        format!("{} {input_tokens} {cached_tokens} {output_tokens} {turns}", self.output_bytes)
+        let mut text =
+            format!("{} {input_tokens} {cached_tokens} {output_tokens} {turns}", self.output_bytes);
+        if self.result_bytes > 0 {
+            text.push_str(&format!(" {}", self.result_bytes));
+        }
+        text
     }
 
     /// What is missing in the text is 0.
@@ -52,6 +59,7 @@ impl UsageField {
                 output_tokens: next(),
                 turns: next(),
             },
+            result_bytes: next(),
         }
     }
 }
@@ -64,10 +72,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn usage_comes_back_from_its_field(numbers in proptest::array::uniform5(any::<u64>())) {
+        fn usage_comes_back_from_its_field(numbers in proptest::array::uniform5(any::<u64>()), result_bytes: u64) {
             let [output_bytes, input_tokens, cached_tokens, output_tokens, turns] = numbers;
             let usage = Usage { input_tokens, cached_tokens, output_tokens, turns };
-            let field = UsageField { output_bytes, usage };
+            let field = UsageField { output_bytes, usage, result_bytes };
             prop_assert_eq!(UsageField::decode(&field.encode()), field);
         }
 

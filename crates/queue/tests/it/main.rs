@@ -20,6 +20,7 @@ mod quarantine;
 mod questions;
 mod quota;
 mod random;
+mod results;
 mod round_trips;
 mod session_state;
 mod silent_connections;

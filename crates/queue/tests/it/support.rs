@@ -31,6 +31,7 @@ use legwork_queue::port::EnqueueRefusal;
 use legwork_queue::port::Enqueued;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
+use legwork_queue::port::InOutput;
 use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::NewJob;
@@ -241,6 +242,7 @@ pub(crate) fn finish(lease: Lease, ending: Ending) -> Finish {
         hears_mail: false,
         belongs_to: None,
         is_first_attempt: false,
+        in_output: InOutput::Nothing,
     }
 }
 

@@ -23,6 +23,8 @@ fn words() -> Pending {
         flush_requested: false,
         is_followed: false,
         written_at: Some(Instant::now()),
+        tail: OutputTail::default(),
+        sole_reply: None,
     }
 }
 

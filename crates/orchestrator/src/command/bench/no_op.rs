@@ -38,6 +38,8 @@ pub(super) struct Figures {
     drain_per_second: f64,
     start_p50_ms: f64,
     start_p99_ms: f64,
+    bare_wake_p50_ms: f64,
+    bare_wake_p99_ms: f64,
     commands_per_job: f64,
     redis_cpu_us_per_job: f64,
     bare_stream_commands_per_job: f64,
@@ -61,25 +63,29 @@ pub(super) async fn measure(measurement: &Measurement, jobs: u32) -> Result<Figu
     let mut latencies = latencies(measurement, &stopwatch).await?;
     worker.end().await;
     let bare = measurement.bare_stream(jobs).await?;
+    let mut wakes = measurement.bare_wake_ups(LATENCY_JOBS).await?;
     latencies.sort_unstable();
-    let (p50, p99) = (percentile(&latencies, 0.5), percentile(&latencies, 0.99));
-    Ok(figures(jobs, (dispatch, drain), (p50, p99), (cost, bare)))
+    wakes.sort_unstable();
+    Ok(figures(jobs, (dispatch, drain), (&latencies, &wakes), (cost, bare)))
 }
 
 fn figures(
     jobs: u32,
     (dispatch, drain): (Duration, Duration),
-    (p50, p99): (Duration, Duration),
+    (starts, wakes): (&[Duration], &[Duration]),
     (cost, bare): (ServerCost, ServerCost),
 ) -> Figures {
     let each = f64::from(jobs);
+    let ms = |sorted: &[Duration], share| percentile(sorted, share).as_secs_f64() * 1e3;
     Figures {
         section: "no-op",
         jobs,
         dispatch_per_second: each / dispatch.as_secs_f64(),
         drain_per_second: each / drain.as_secs_f64(),
-        start_p50_ms: p50.as_secs_f64() * 1e3,
-        start_p99_ms: p99.as_secs_f64() * 1e3,
+        start_p50_ms: ms(starts, 0.5),
+        start_p99_ms: ms(starts, 0.99),
+        bare_wake_p50_ms: ms(wakes, 0.5),
+        bare_wake_p99_ms: ms(wakes, 0.99),
         commands_per_job: cost.commands / each,
         redis_cpu_us_per_job: cost.cpu_seconds * 1e6 / each,
         bare_stream_commands_per_job: bare.commands / each,
@@ -109,7 +115,7 @@ impl Row for Figures {
             "jobs                     {}\n\
              dispatch                 {:.0} jobs/s, {BATCH_SIZE} in a call\n\
              drain                    {:.0} jobs/s, one worker\n\
-             dispatch to start        p50 {:.1} ms, p99 {:.1} ms, one by one\n\
+             dispatch to start        p50 {:.2} ms, p99 {:.2} ms, one by one (bare wake-up {:.2}, {:.2})\n\
              commands per job         {:.1} (bare stream {:.1})\n\
              Redis CPU per job        {:.1} µs (bare stream {:.1} µs), {:.1} times\n",
             figures.jobs,
@@ -117,6 +123,8 @@ impl Row for Figures {
             figures.drain_per_second,
             figures.start_p50_ms,
             figures.start_p99_ms,
+            figures.bare_wake_p50_ms,
+            figures.bare_wake_p99_ms,
             figures.commands_per_job,
             figures.bare_stream_commands_per_job,
             figures.redis_cpu_us_per_job,
