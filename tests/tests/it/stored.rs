@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::team::Team;
 
-/// The folders of all formats that this release reads.
-const FORMATS: [&str; 1] = ["v3"];
+/// The folders that this release reads: of a format, and of forms that came later within it.
+const FORMATS: [&str; 2] = ["v3", "v3-stored-once"];
 /// The folders of those that it refuses.
 const EARLIER_FORMATS: [&str; 2] = ["v1", "v2"];
 /// A version that no release has reached.
@@ -135,6 +135,8 @@ fn what_earlier_releases_stored_is_shown_and_run() {
         }
         let view = left.state.view(&left.id("completed"));
         assert_eq!((&view["result"], &view["key"]), (&json!("hello: say hello"), &json!("one")), "{view}");
+        let said = left.state.legwork(["view", &left.id("completed"), "--transcript"]).expect_success();
+        assert!(said.contains("hello: say hello"), "{said}");
         assert_eq!(left.row("failed")["cause"], "provider_error");
         assert_eq!(left.row("stopped")["cause"], "operator");
         assert_eq!(left.state.legwork(["workers", "--json"]).json_lines().len(), 1);

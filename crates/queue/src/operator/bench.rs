@@ -8,6 +8,7 @@ use legwork_common::job::Cause;
 use legwork_common::job::JobOptions;
 use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
+use legwork_common::service::OutputSlice;
 
 use crate::bench::ServerCost;
 use crate::error::QueueError;
@@ -138,6 +139,15 @@ impl Measurement {
             }
         }
         Ok(ids)
+    }
+
+    /// Output of a job from `offset` on, as a follower reads it: at most `most` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached.
+    pub async fn output(&self, id: JobId, offset: u64, most: usize) -> Result<OutputSlice, QueueError> {
+        self.queue.output(id, offset, most).await
     }
 
     /// How many of the jobs have not ended.

@@ -14,7 +14,6 @@ use legwork_queue::Hints;
 use legwork_queue::QueueError;
 use legwork_queue::Target;
 use legwork_queue::operator::bench::Measurement;
-use legwork_queue::port::Watch as _;
 use legwork_worker::runner::Run;
 use legwork_worker::runner::RunEnd;
 use legwork_worker::runner::Runner;
@@ -106,11 +105,11 @@ async fn follow(
     id: JobId,
     began: Instant,
 ) -> Result<Vec<Duration>, QueueError> {
-    let queue = measurement.queue();
-    let mut listener = hints.listen(queue.keys().job_channel(id)).await;
+    let channel = measurement.queue().keys().job_channel(id);
+    let mut listener = hints.listen(channel).await;
     let (mut text, mut lags) = (Vec::new(), Vec::new());
     while lags.len() < WORDS as usize {
-        let slice = queue.output(id, text.len() as u64, CHUNK_BYTES).await?;
+        let slice = measurement.output(id, text.len() as u64, CHUNK_BYTES).await?;
         let now = began.elapsed();
         text.extend_from_slice(&slice.bytes);
         let whole = text.chunks_exact(DIGITS).skip(lags.len());
