@@ -112,6 +112,19 @@ impl Pending {
         self.bytes.is_empty() && self.entries.is_empty() && self.waits_for.is_none()
     }
 
+    /// Adds a turn entry, which follows all output that was added.
+    fn add_entry(&mut self, entry: String) {
+        let sequence = self.next_entry;
+        self.next_entry += 1;
+        let output_bytes = self.offset + self.bytes.len() as u64;
+        let is_whole_output =
+            |reply: &SoleReply| reply.text.len() as u64 == output_bytes && self.tail.is(&reply.text);
+        let first = if sequence == 1 { SoleReply::of(&entry) } else { None };
+        self.sole_reply = first.filter(is_whole_output).map(|reply| (reply.usage, reply.origin().to_owned()));
+        self.tail.close();
+        self.entries.push((sequence, entry));
+    }
+
     /// Whether what is there may be batched for longer.
     fn can_wait(&self) -> bool {
         let is_output_alone = self.entries.is_empty() && self.waits_for.is_none();
@@ -316,16 +329,7 @@ impl LogWriter {
     ) -> Result<(), BufferClosed> {
         {
             let mut pending = buffer.pending();
-            let sequence = pending.next_entry;
-            pending.next_entry += 1;
-            pending.sole_reply = (sequence == 1)
-                .then(|| SoleReply::of(&entry))
-                .flatten()
-                .filter(|reply| pending.offset + pending.bytes.len() as u64 == reply.text.len() as u64)
-                .filter(|reply| pending.tail.is(&reply.text))
-                .map(|reply| (reply.usage, reply.origin().to_owned()));
-            pending.tail.close();
-            pending.entries.push((sequence, entry));
+            pending.add_entry(entry);
             pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
             pending.usage = progress.usage.or(pending.usage);
             pending.revision += 1;
