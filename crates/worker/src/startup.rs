@@ -229,10 +229,12 @@ pub(crate) fn admission(
     let trust = key_file::trust(file).map_err(boxed)?;
     let key = options.signing_key.as_deref().map(key_file::signing_key).transpose().map_err(boxed)?;
     match &key {
-        None => tracing::warn!("jobs of this worker's jobs are not signed: --signing-key names no key"),
+        None => tracing::warn!(
+            "without --signing-key this worker signs neither turns nor jobs of jobs: no worker with --trust continues them"
+        ),
         Some(key) if !trust.has_worker(key) => tracing::warn!(
             key = %key.id(),
-            "jobs of this worker's jobs are refused: the trust file does not have its key with `worker: true`"
+            "the trust file does not have this worker's key with `worker: true`: no worker with --trust continues its jobs, or runs jobs of them"
         ),
         Some(_) => {}
     }

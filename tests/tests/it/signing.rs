@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::json;
 
@@ -194,6 +195,48 @@ fn keys_are_rotated_and_a_retry_is_signed_by_the_operator_who_asks_for_it() {
     assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {spec}")), "+OK");
     let refused = state.legwork(["retry", &failed, "--again", "--signing-key", &new, "--trust", &both]);
     assert!(refused.stderr.contains("altered after it was signed"), "{refused:?}");
+}
+
+#[test]
+fn turns_that_were_altered_reach_no_model() {
+    let (redis, mut state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let (own, own_line) = key(&state, "worker-1", &["--worker"]);
+    let (other, other_line) = key(&state, "worker-2", &["--worker"]);
+    let trusted = trust(&state, "trust.yaml", &[&line, &own_line, &other_line]);
+    let alter = |id: &str| {
+        let turns = redis.keys(&format!("*:turns:{}", uuid(id))).remove(0);
+        let alter = "return redis.call('LSET', KEYS[1], 0, (string.gsub(redis.call('LINDEX', KEYS[1], 0), 'I call', 'I told')))";
+        assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {turns}")), "+OK");
+    };
+    let mut first = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let [good, bad] = ["a", "b"].map(|task| {
+        let id = state.dispatch(&["--signing-key", &ci, &team.file, "shell", task]);
+        state.until_status(&id, "failed");
+        id
+    });
+    let mut slow = script();
+    slow["quick"] = json!([{"text": "one two", "chunk_delay_ms": 3_600_000}]);
+    slow["shell"].as_array_mut().unwrap().push(json!({"text": "done"}));
+    Team::write(&mut state, &slow);
+    first.kill();
+    let mut first = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let parent = state.dispatch(&["--signing-key", &ci, &team.file, "nested", "go"]);
+    until("the parent waits", || state.view(&parent)["status"] == "waiting");
+    first.kill();
+    alter(&parent);
+    alter(&bad);
+
+    // Another worker continues what the first one recorded.
+    let _second = state.worker(&["--trust", &trusted, "--signing-key", &other]);
+    let reason = "entry 1 of the recorded turns is not as a trusted worker recorded it";
+    until_refused(&state, &parent, reason);
+    let retry =
+        |id: &str| state.legwork(["retry", id, "--signing-key", &ci]).expect_success().trim().to_owned();
+    until_refused(&state, &retry(&bad), reason);
+    let view = state.until_status(&retry(&good), "completed");
+    assert_eq!((&view["result"], &view["usage"]["turns"]), (&json!("done"), &json!(1)), "{view}");
+    assert_eq!(state.legwork(["view", &good, "--transcript"]).status, 0);
 }
 
 #[test]
