@@ -31,6 +31,7 @@ use legwork_queue::port::Finished;
 use legwork_queue::port::InOutput;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
+use legwork_signing::TurnSigner;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -98,6 +99,8 @@ struct Pending {
     flush_requested: bool,
     /// Whether the last write reached a follower.
     is_followed: bool,
+    /// Signs each entry; `None` stores them as they are.
+    turn_signer: Option<TurnSigner>,
     /// When the last write began.
     written_at: Option<Instant>,
     /// The output since the last turn entry.
@@ -116,6 +119,12 @@ impl Pending {
     fn add_entry(&mut self, entry: String) {
         let sequence = self.next_entry;
         self.next_entry += 1;
+        // Under the lock, because a signature is over the entries before it too.
+        let entry = match &mut self.turn_signer {
+            Some(signer) => signer.sign(&entry),
+            None => entry,
+        };
+        // A signed entry would not come back with its signature, so it stays.
         let output_bytes = self.offset + self.bytes.len() as u64;
         let is_whole_output =
             |reply: &SoleReply| reply.text.len() as u64 == output_bytes && self.tail.is(&reply.text);
@@ -160,6 +169,11 @@ impl AttemptBuffer {
             }
             _ => InOutput::Result,
         }
+    }
+
+    /// Signs the entries from now on. Whatever was added before is stored: the signer continues after it.
+    pub(crate) fn sign_turns(&self, signer: Option<TurnSigner>) {
+        self.pending().turn_signer = signer;
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -263,6 +277,7 @@ impl LogWriter {
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
             flush_requested: false,
             is_followed: false,
+            turn_signer: None,
             written_at: None,
             tail: OutputTail::default(),
             sole_reply: None,
