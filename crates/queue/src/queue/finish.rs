@@ -145,7 +145,7 @@ impl Queue {
         if referred.is_empty() {
             return;
         }
-        // Without an answer the output counts as lost: to store a result twice is no harm.
+        // Without an answer the output counts as lost: storing a result twice does no harm.
         let lengths = self.output_lengths(&referred).await.unwrap_or_else(|_| vec![0; referred.len()]);
         for (finish, length) in referred.into_iter().zip(lengths) {
             if length >= finish.output_bytes {

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_is_no_text() {
+    fn a_text_that_was_cut_is_not_found() {
         let mut tail = tail(&["one"]);
         tail.push(b"two", 2);
         assert!(!tail.ends_with("onetw") && !tail.ends_with("onetwo"));
