@@ -7,6 +7,7 @@
 //! - [`proxy`]: a TCP proxy that cuts, freezes or delays connections.
 //! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
 //! - [`receiver`]: a receiver of webhooks.
+//! - [`network`]: hosts of their own, whose packets can be dropped.
 //! - [`provider`]: a fake model provider over HTTP with prepared answers.
 //! - [`hostile`]: a server without an end, and agents that attack their worker.
 //! - [`tools`]: third-party MCP programs, if they are installed.
@@ -16,6 +17,7 @@
 pub mod command_proxy;
 pub mod exact_output;
 pub mod hostile;
+pub mod network;
 pub mod programs;
 pub mod provider;
 pub mod proxy;
