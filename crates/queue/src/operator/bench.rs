@@ -1,5 +1,7 @@
 //! The queue's side of a measurement: a namespace of its own, jobs that do nothing, and what the server spent on them.
 
+use std::time::Duration;
+
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
