@@ -170,15 +170,10 @@ fn session_row(rows: &[&Row], first: &Row) -> TableRow<'static> {
     let jobs = rows.iter().filter(|row| row.job.session == session);
     let (all, live) =
         jobs.fold((0, 0), |(all, live), row| (all + 1, live + usize::from(!row.job.status.is_terminal())));
-    let mut cells = vec![Cell::from(short(&session.to_string())), Cell::from("session")];
+    let mut cells = vec![Cell::from(render::short(session)), Cell::from("session")];
     cells.extend(["", "", ""].map(Cell::from));
     cells.push(Cell::from(format!("{}, {live} live", crate::many::jobs(all))));
     TableRow::new(cells).style(Style::new().add_modifier(Modifier::DIM))
-}
-
-/// The first part of an id.
-fn short(id: &str) -> String {
-    id.chars().take(8).collect()
 }
 
 fn job_row(row: &Row, top: &Top) -> TableRow<'static> {
@@ -290,11 +285,11 @@ fn footer(top: &Top) -> Line<'static> {
     let warning = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
     match &top.mode {
         Mode::Confirm(change, id) => {
-            let session = top.job().map(|job| short(&job.session.to_string())).unwrap_or_default();
-            Line::styled(change.question(&short(&id.uuid().to_string()), &session), warning)
+            let session = top.job().map(|job| render::short(job.session)).unwrap_or_default();
+            Line::styled(change.question(&render::short(id.uuid()), &session), warning)
         }
         Mode::Write(id, message) => {
-            let id = short(&id.uuid().to_string());
+            let id = render::short(id.uuid());
             Line::from(format!("to {id}: {message}▏ Enter sends it, Esc does not"))
         }
         Mode::Filter => Line::from(format!("/{}▏ Enter keeps the filter, Esc clears it", top.filter)),
