@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
 /// How long a command that waits asks again while Redis is away.
 pub const REDIS_TIMEOUT: &str = "LEGWORK_REDIS_TIMEOUT";
-/// How many replicas confirm stored and ended jobs, beside the server's own file.
+/// How many replicas confirm stored and ended jobs, in addition to the server's own file.
 pub const DURABLE: &str = "LEGWORK_DURABLE";
 /// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
@@ -72,7 +72,7 @@ pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 /// Whether commands of agents get the whole environment, and not only what holds no secret.
 pub const INHERIT_ENVIRONMENT: &str = "LEGWORK_INHERIT_ENVIRONMENT";
-/// `1` allows the `api`, `openapi` and `a2a` tools to reach addresses that are not public. Where it is not set, or `0`,
+/// `1` allows the `api`, `openapi`, `a2a` and `webhook` tools to reach addresses that are not public. Where it is not set, or `0`,
 /// they reach public ones only.
 pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it

@@ -104,7 +104,7 @@ pub struct WorkerHealth {
     pub readiness: Readiness,
     /// How full it is.
     pub load: Load,
-    /// What the calls of its models came to.
+    /// Counts of the calls of its models.
     pub models: ModelMetrics,
 }
 

@@ -136,7 +136,7 @@ pub struct RetryPlan {
     original: Original,
     mode: RetryMode,
     again: bool,
-    /// The task of a fork, which begins anew and is no retry; `None` for a retry.
+    /// The task of a fork, which begins anew; `None` for a retry.
     fork: Option<String>,
 }
 
