@@ -30,7 +30,14 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The last reading of the fleet's numbers, which all who ask within a second share. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct RecentStats(Arc<Mutex<Option<(Instant, Arc<FleetStats>)>>>);
+pub struct RecentStats(Arc<Mutex<Option<Reading>>>);
+
+/// The numbers of one moment.
+#[derive(Debug)]
+struct Reading {
+    at: Instant,
+    stats: Arc<FleetStats>,
+}
 
 impl RecentStats {
     /// The numbers as they were a second ago at most. Those who come during a reading wait for it. A failed reading is
@@ -41,13 +48,11 @@ impl RecentStats {
     /// [`Problem`] when Redis cannot be asked.
     pub async fn read(&self, operator: &Operator) -> Result<Arc<FleetStats>, Problem> {
         let mut recent = self.0.lock().await;
-        if let Some((read, stats)) = recent.as_ref()
-            && read.elapsed() < MAX_AGE
-        {
-            return Ok(Arc::clone(stats));
+        if let Some(reading) = recent.as_ref().filter(|reading| reading.at.elapsed() < MAX_AGE) {
+            return Ok(Arc::clone(&reading.stats));
         }
         let stats = Arc::new(operator.stats().await?);
-        *recent = Some((Instant::now(), Arc::clone(&stats)));
+        *recent = Some(Reading { at: Instant::now(), stats: Arc::clone(&stats) });
         Ok(stats)
     }
 }

@@ -103,8 +103,9 @@ impl ModelMetrics {
     /// Counts a refusal that made the pause of a model's provider so much longer.
     pub(crate) fn count_pause(&self, settings: &ModelSettings, longer: Duration) {
         let [provider, _] = self.labels(settings);
-        self.pauses.get_or_create(&[provider.clone()]).inc();
-        self.paused.get_or_create(&[provider]).inc_by(longer.as_secs_f64());
+        let provider = [provider];
+        self.pauses.get_or_create(&provider).inc();
+        self.paused.get_or_create(&provider).inc_by(longer.as_secs_f64());
     }
 
     fn count(

@@ -29,8 +29,8 @@ pub(super) fn read_webhook(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Opti
         reader.error(at, format!("webhook tool: unknown provider `{}`", service), Some(hint));
         return None;
     };
-    let filled = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
-    let form = match (*service, filled(chat)) {
+    let is_filled = |text: &String| !text.trim().is_empty();
+    let form = match (*service, chat.filter(is_filled)) {
         ("telegram", None) => {
             reader.error(at, "webhook tool: provider telegram requires chat_id in webhook_config", None);
             return None;
@@ -40,10 +40,11 @@ pub(super) fn read_webhook(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Opti
         ("ifttt", _) => WebhookForm::Values,
         _ => WebhookForm::Text,
     };
-    let Some(url) = filled(url) else {
+    if !config.has("url") || url.as_ref().is_some_and(|url| !is_filled(url)) {
         reader.error(config.at, no_url, None);
         return None;
-    };
+    }
+    let url = url?;
     Some(Webhook { service: (*service).to_owned(), form, url, headers })
 }
 
