@@ -8,6 +8,7 @@
 //! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
 //! - [`receiver`]: a receiver of webhooks.
 //! - [`provider`]: a fake model provider over HTTP with prepared answers.
+//! - [`hung_mount`]: a file system that never answers.
 //! - [`hostile`]: a server without an end, and agents that attack their worker.
 //! - [`tools`]: third-party MCP programs, if they are installed.
 //! - [`exact_output`]: checks that a job's output has every turn of its script exactly once.
@@ -16,6 +17,7 @@
 pub mod command_proxy;
 pub mod exact_output;
 pub mod hostile;
+pub mod hung_mount;
 pub mod programs;
 pub mod provider;
 pub mod proxy;

@@ -19,7 +19,9 @@ use legwork_common::team::expand_shell;
 use legwork_common::team::expand_template;
 use legwork_common::variables;
 
+use crate::blocking::BlockingThreads;
 use crate::files::Files;
+pub use crate::files::user::CommandUser;
 
 /// Where programs create temporary files.
 const TMPDIR: &str = "TMPDIR";
@@ -39,6 +41,8 @@ pub struct Environment {
     pub working_dir: PathBuf,
     /// Is notified of every process group of the run.
     pub guard: Arc<dyn ProcessGuard>,
+    /// Where the run does what may block.
+    pub blocking: BlockingThreads,
 }
 
 /// The folders that a confined run reaches.
@@ -48,6 +52,8 @@ pub struct Confinement {
     pub folder: PathBuf,
     /// For reading.
     pub readable: Vec<PathBuf>,
+    /// The user that commands run as, with whose rights files are opened; `None` for the program's own.
+    pub user: Option<CommandUser>,
 }
 
 /// Which variables a child process gets without being given them by name.
@@ -81,6 +87,7 @@ impl Environment {
             confinement: None,
             working_dir,
             guard: Arc::new(NoGuard),
+            blocking: BlockingThreads::default(),
         }
     }
 
@@ -175,6 +182,13 @@ impl Environment {
     /// The files that tools of the run reach.
     pub(crate) fn files(&self) -> Files<'_> {
         Files::new(self.confinement.as_ref())
+    }
+
+    /// The files to read `path` with, which no agent names but the place of a setting: a run that is confined reaches those of
+    /// the operator too, and in the job's own folder no more than its tools do.
+    pub(crate) fn files_at(&self, path: &Path) -> Files<'_> {
+        let is_own = |confinement: &&Confinement| path.starts_with(&confinement.folder);
+        Files::new(self.confinement.as_ref().filter(is_own))
     }
 
     /// `path`, resolved against the working directory. Absolute paths stay.

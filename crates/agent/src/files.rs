@@ -5,9 +5,10 @@
 //! descriptors. What is read has a bound, whatever the length of the file is said to be.
 //!
 //! In a confined run, paths are resolved by the system below the folder of the job, so that no link leads out, also not one
-//! that a command puts there in between.
+//! that a command puts there in between. Where commands run as another user, files are opened with the rights of that user.
 
 pub(crate) mod hidden;
+pub(crate) mod user;
 
 use std::fs;
 use std::fs::File;
@@ -28,6 +29,7 @@ use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::io::Errno;
 
+use self::user::AsUser;
 use crate::environment::Confinement;
 
 /// The largest file that is read. It protects the worker's memory; a model's context is far smaller.
@@ -64,6 +66,16 @@ impl<'a> Files<'a> {
     /// All files, or those within `confinement`.
     pub(crate) fn new(confinement: Option<&'a Confinement>) -> Self {
         Self { confinement }
+    }
+
+    /// Takes the identity of the user that commands run as, for this thread and until the value is dropped: for work that finds
+    /// files by their paths, such as a search. Nothing where commands run as our own user.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) fn as_user(self) -> io::Result<AsUser> {
+        AsUser::enter(self.confinement.and_then(|confinement| confinement.user.as_ref()))
     }
 
     /// Opens a regular file for reading. Its length may be more than what may be read: see [`read`](Self::read).
@@ -116,6 +128,7 @@ impl<'a> Files<'a> {
     ///
     /// The system's, or it is out of reach.
     pub(crate) fn replace(self, path: &Path, temporary: &Path, content: &[u8]) -> io::Result<()> {
+        let _as_user = self.as_user()?;
         let old = self.open(path).ok().and_then(|old| old.metadata().ok());
         let (folder, target) = match self.confinement {
             None => {
@@ -163,6 +176,7 @@ impl<'a> Files<'a> {
     /// The system's, or it is out of reach.
     pub(crate) fn create_folders(self, path: &Path) -> io::Result<()> {
         let Some(confinement) = self.confinement else { return fs::create_dir_all(path) };
+        let _as_user = self.as_user()?;
         let (root, below) = confinement.find(path, false)?;
         let root = folder(CWD, root)?;
         let mut made = PathBuf::new();
@@ -183,6 +197,7 @@ impl<'a> Files<'a> {
     /// The system's, or it is out of reach.
     pub(crate) fn remove_folder(self, path: &Path) -> io::Result<()> {
         let Some(confinement) = self.confinement else { return fs::remove_dir(path) };
+        let _as_user = self.as_user()?;
         let (root, below) = confinement.find(path, false)?;
         let (Some(parent), Some(name)) = (below.parent(), below.file_name()) else {
             return Err(out_of_reach(path));
@@ -200,6 +215,7 @@ impl<'a> Files<'a> {
         match self.confinement {
             None => fs::metadata(path).map(drop),
             Some(confinement) => {
+                let _as_user = self.as_user()?;
                 let (root, below) = confinement.find(path, true)?;
                 beneath(&folder(CWD, root)?, &below, OFlags::PATH).map(drop)
             }
@@ -207,6 +223,7 @@ impl<'a> Files<'a> {
     }
 
     fn open_as(self, path: &Path, flags: OFlags, reads: bool) -> io::Result<File> {
+        let _as_user = self.as_user()?;
         // Asked first, because already opening a device may do something.
         if self.confinement.is_none() && fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             return Err(not_regular());
@@ -355,7 +372,7 @@ mod tests {
             fs::create_dir(at(folder)).unwrap();
             fs::write(at(folder).join("file"), folder).unwrap();
         }
-        let confinement = Confinement { folder: at("job"), readable: vec![at("shared")] };
+        let confinement = Confinement { folder: at("job"), readable: vec![at("shared")], user: None };
         let files = Files::new(Some(&confinement));
         assert_eq!(files.read(&at("job/file"), 10).unwrap(), b"job");
         assert_eq!(files.read(&at("job/../job/./file"), 10).unwrap(), b"job");

@@ -15,7 +15,7 @@
 //! - [`slash`]: prompts that the user calls by name.
 //! - [`permission`]: which tool calls a team allows, denies, or has a person approve.
 //! - [`environment`]: variables, working directory and process guard of a run.
-//! - `files`: the one way in which tools open files.
+//! - `files`: the one way in which tools open files. [`blocking`]: the threads on which they do.
 //! - [`outgoing`]: a request of the program itself under the policy of the tools that speak HTTP.
 //! - [`person`]: the port of a person who approves calls and answers questions.
 //! - [`preflight`]: finds what an agent needs and the machine lacks; pure.
@@ -25,6 +25,7 @@
 
 pub mod active_agent;
 pub mod assignment;
+pub mod blocking;
 mod compaction;
 pub mod environment;
 mod files;

@@ -59,6 +59,7 @@ pub(crate) fn find(names: &[String], environment: &Environment) -> Found {
 /// Hidden folders, and what Git ignores, are not searched.
 pub(crate) fn listed(names: &[String], depth: u32, environment: &Environment) -> Option<String> {
     let folder = &environment.working_dir;
+    let _as_user = environment.files().as_user().ok()?;
     let walk = WalkBuilder::new(folder)
         .max_depth(Some((depth as usize).saturating_add(1)))
         .require_git(false)

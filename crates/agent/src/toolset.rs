@@ -39,12 +39,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use globset::Glob;
-use legwork_common::duration;
 use legwork_common::error::chain;
 use legwork_common::service::BackgroundAgents;
 use legwork_common::session_state::SessionState;
@@ -54,8 +52,6 @@ use legwork_common::team::ModelSettings;
 use legwork_common::team::Team;
 use legwork_common::team::Toolset;
 use legwork_common::team::ToolsetKind;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
 use self::deferred::DeferredTools;
@@ -77,10 +73,6 @@ pub fn background_tool_specs() -> Vec<ToolSpec> {
 /// The most bytes of one tool result that a model receives. docker-agent has the same cap, and the truncation notice
 /// names it.
 const MAX_RESULT_BYTES: usize = 30_000;
-
-/// How long the blocking part of a tool call may take: a search of a very large folder takes minutes. Longer than this
-/// means that the file system hangs, or that the file is a pipe without another end.
-const BLOCKING_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The placeholder in an agent file's `instruction` that stands for the toolset's own instruction.
 const ORIGINAL_INSTRUCTIONS: &str = "{ORIGINAL_INSTRUCTIONS}";
@@ -481,28 +473,6 @@ pub(crate) fn failed(error: &(dyn std::error::Error + 'static)) -> ToolOutcome {
 /// The largest index at or below `at` that is a character boundary of `text`.
 pub(crate) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&index| text.is_char_boundary(index)).unwrap_or(0)
-}
-
-/// Runs the blocking part of a tool call on a thread of its own, for [`BLOCKING_TIMEOUT`] at most. A panic there becomes
-/// an error outcome of this one call. Dropping the future does not stop the thread.
-pub(crate) async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
-) -> Result<T, ToolOutcome> {
-    within(BLOCKING_TIMEOUT, work).await
-}
-
-async fn within<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
-) -> Result<T, ToolOutcome> {
-    match timeout(limit, spawn_blocking(work)).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}"))),
-        Err(_) => Err(ToolOutcome::error(format!(
-            "the file system did not respond within {}; whether the call has an effect is unknown",
-            duration::setting(limit)
-        ))),
-    }
 }
 
 #[cfg(test)]

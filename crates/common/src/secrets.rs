@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::variables::OTLP_HEADERS;
 use crate::variables::REDIS_URL;
+use crate::variables::WEBHOOK_SECRET;
 
 /// The shortest value that is taken for a secret, in bytes. Shorter ones, such as `test` or `1`, are placeholders, and
 /// would be found in any text.
@@ -82,6 +83,10 @@ impl Secrets {
                 .map(|value| (name.clone(), value.to_owned()))
         };
         let mut known: Vec<(String, String)> = variables.iter().filter_map(secret).collect();
+        // While secrets of webhooks are replaced there are several, and each stands alone in a text.
+        let webhooks = variables.get(WEBHOOK_SECRET).map(|several| several.split_whitespace());
+        let webhooks = webhooks.into_iter().flatten().filter(|word| word.len() >= MIN_SECRET_BYTES);
+        known.extend(webhooks.map(|word| (WEBHOOK_SECRET.to_owned(), word.to_owned())));
         // The password of Redis stands alone in some texts.
         let passwords =
             variables.get(REDIS_URL).and_then(|url| password(url)).filter(|it| it.len() >= MIN_SECRET_BYTES);
@@ -203,6 +208,7 @@ mod tests {
             ("HOME", "/home/somewhere"),
             ("SSH_AUTH_SOCK", "/tmp/agent"),
             ("MONKEY_BUSINESS", "monkey-monkey"),
+            (WEBHOOK_SECRET, "whsec_one-one whsec_two-two\n"),
             ("KEY_FILE", "/etc/key.txt"),
         ];
         Secrets::of(&variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
@@ -217,6 +223,7 @@ mod tests {
             ("AUTH hunter2hunter2", "AUTH [hidden: LEGWORK_REDIS_URL]"),
             ("at redis://me:hunter2hunter2@host:6379/0", "at [hidden: LEGWORK_REDIS_URL]"),
             ("db hush:hush", "db [hidden: DATABASE]"),
+            ("signed with whsec_two-two", "signed with [hidden: LEGWORK_WEBHOOK_SECRET]"),
             ("short /home/somewhere /etc/key.txt", "short /home/somewhere /etc/key.txt"),
         ];
         for (text, expected) in table {

@@ -62,6 +62,8 @@ pub const SANDBOX: &str = "LEGWORK_SANDBOX";
 pub const SANDBOX_READ: &str = "LEGWORK_SANDBOX_READ";
 /// The only TCP ports that confined commands may connect to, separated by commas; `0` for none.
 pub const SANDBOX_PORTS: &str = "LEGWORK_SANDBOX_PORTS";
+/// The user that commands run as.
+pub const COMMAND_USER: &str = "LEGWORK_COMMAND_USER";
 /// The listen address of a worker's health and metrics endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
 /// The policy file: scheduling options of agents, and rate limits of model providers.

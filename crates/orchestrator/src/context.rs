@@ -140,6 +140,21 @@ impl Context {
         connected.map_err(|failure| with_continuation(failure, continuation))
     }
 
+    /// The same as [`connect_as`](Self::connect_as), for a command that dispatches jobs: with `--signing-key` it signs them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] too where the key or the trust file cannot be used. Commands that sign nothing do not read them.
+    pub async fn connect_to_sign(
+        &self,
+        kind: ConnectionKind,
+        while_away: WhileAway,
+    ) -> Result<Connection, Failure> {
+        let key = self.dispatcher_key()?;
+        let Connection { operator, backend } = self.connect_as(kind, while_away).await?;
+        Ok(Connection { operator: operator.with_key(key), backend })
+    }
+
     /// Finds the queue and connects to it. Where this program is the only one on an embedded server, it starts workers for
     /// the sessions whose jobs wait: theirs are gone.
     ///
@@ -151,7 +166,6 @@ impl Context {
         kind: ConnectionKind,
         while_away: WhileAway,
     ) -> Result<Connection, Failure> {
-        let key = self.dispatcher_key()?;
         let mut backend = Backend::find(&self.common, &self.variables).await?;
         if let Some(notice) = backend.notice() {
             tracing::info!("{notice}");
@@ -178,7 +192,7 @@ impl Context {
                 Prices::default()
             }
         };
-        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices).with_key(key);
+        let operator = Operator::new(Observer::new(queue, hints), lanes).with_prices(prices);
         if is_alone {
             Box::pin(replace_workers(self, &operator)).await?;
         }
@@ -186,7 +200,11 @@ impl Context {
     }
 
     /// The key that signs what this program dispatches; `None` without `--signing-key`.
-    fn dispatcher_key(&self) -> Result<Option<DispatcherKey>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] for files that cannot be used.
+    pub fn dispatcher_key(&self) -> Result<Option<DispatcherKey>, Failure> {
         let Some(file) = &self.common.signing_key else { return Ok(None) };
         let key = key_file::signing_key(file)?;
         let trust = self.common.trust.as_deref().map(key_file::trust).transpose()?;

@@ -34,6 +34,7 @@ use legwork_worker::WorkerHealth;
 use legwork_worker::WorkerSettings;
 use legwork_worker::backend::embedded_config;
 use legwork_worker::guard::Guard;
+use legwork_worker::guard::Restrictions;
 use legwork_worker::host::host_name;
 use legwork_worker::host::is_running;
 use legwork_worker::host::worker_program;
@@ -125,7 +126,7 @@ impl LocalWorker {
             variables: config.variables,
             inherited: config.inherited,
             permits: Permits::default(),
-            sandbox: None,
+            restrictions: Restrictions::default(),
             work_dir: WorkDir::Dispatchers,
             needs_keys: config.needs_keys,
             guard: config.guard,

@@ -17,6 +17,7 @@ use legwork_process::environ;
 use legwork_process::spans::SpanSettings;
 use legwork_process::tasks::Tasks;
 use legwork_worker::guard;
+use legwork_worker::webhooks::with_secret_of_file;
 
 /// How long the last spans may take to be sent: the request itself may take 2 s.
 const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     }
     // rustls needs one crypto provider for the process before the first TLS connection.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let variables = environ::read();
+    let variables = with_secret_of_file(environ::read());
     let cli = match cli::read(std::env::args_os().collect(), &variables) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &variables),

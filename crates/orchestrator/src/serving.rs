@@ -35,7 +35,7 @@ impl Serving {
         let shutdown = Shutdown::listen(&tasks)
             .map_err(|error| Failure::usage(format!("cannot listen for signals: {error}")))?;
         let while_away = WhileAway::Wait { deadline: None };
-        let connecting = context.connect_as(ConnectionKind::Dedicated, while_away);
+        let connecting = context.connect_to_sign(ConnectionKind::Dedicated, while_away);
         let Some(connection) = shutdown.drain.run_until_cancelled(connecting).await else { return Ok(None) };
         let connection = connection?;
         if let Some(server) = connection.backend.embedded_server() {

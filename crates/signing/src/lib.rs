@@ -3,9 +3,11 @@
 //! Nothing here reads a file, a clock or Redis. `docs/adr/0012-signed-jobs.md` says why it is as it is.
 
 pub mod envelope;
+pub mod field;
 pub mod key;
 pub mod signer;
 pub mod trust;
+pub mod turns;
 
 pub use envelope::Envelope;
 pub use envelope::EnvelopeError;
@@ -21,3 +23,5 @@ pub use trust::Grant;
 pub use trust::Refusal;
 pub use trust::Trust;
 pub use trust::TrustError;
+pub use turns::TurnSigner;
+pub use turns::TurnVerifier;

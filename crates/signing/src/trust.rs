@@ -132,6 +132,21 @@ impl Trust {
         self.keys.get(key.id()).is_some_and(|trusted| trusted.worker && trusted.key == key.public())
     }
 
+    /// The public key of a worker.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] for a key that is not trusted, or is a dispatcher's.
+    pub(crate) fn worker(&self, key: &KeyId) -> Result<&PublicKey, Refusal> {
+        match self.keys.get(key) {
+            None => Err(Refusal::UnknownKey { key: key.clone() }),
+            Some(TrustedKey { worker: false, .. }) => {
+                Err(Refusal::WrongKind { key: key.clone(), is_worker: false })
+            }
+            Some(trusted) => Ok(&trusted.key),
+        }
+    }
+
     /// Decides about a job that is about to run. `now_ms` is this machine's time since 1970. What is left to the caller:
     /// whether the grants cover its agent, and whether it was run before.
     ///

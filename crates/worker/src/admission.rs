@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use legwork_common::id::JobId;
 use legwork_common::team::Team;
 use legwork_queue::port::Claimed;
 use legwork_signing::Accepted;
@@ -15,6 +16,8 @@ use legwork_signing::KeyId;
 use legwork_signing::Refusal;
 use legwork_signing::SigningKey;
 use legwork_signing::Trust;
+use legwork_signing::TurnSigner;
+use legwork_signing::TurnVerifier;
 use thiserror::Error;
 
 use crate::ledger::Ledger;
@@ -32,14 +35,14 @@ pub enum AdmissionError {
     Ledger(#[from] LedgerError),
 }
 
-/// Which keys a worker trusts, and how it signs the jobs of its jobs. Cheap to clone.
+/// Which keys a worker trusts, and how it signs its turns and the jobs of its jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Admission {
     trust: Arc<Trust>,
     ledger: Ledger,
     /// The queues that the worker serves; `None` where it serves a session, whose jobs have any queue.
     queues: Option<Arc<BTreeSet<String>>>,
-    /// Signs the jobs of jobs; without it they are stored unsigned.
+    /// Signs turns and the jobs of jobs; without it they are stored unsigned.
     key: Option<Arc<SigningKey>>,
 }
 
@@ -125,6 +128,17 @@ impl AttemptAdmission {
     pub(crate) fn signer(&self) -> Option<JobSigner> {
         let key = self.admission.as_ref()?.key.as_ref()?;
         Some(JobSigner::below(Arc::clone(key), Arc::clone(self.envelope.get()?)))
+    }
+
+    /// Verifies the recorded turns of this job, or of the one that it retries; `None` where every job is trusted.
+    pub(crate) fn turn_verifier(&self, job: JobId) -> Option<TurnVerifier> {
+        self.admission.as_ref().map(|admission| TurnVerifier::new(Arc::clone(&admission.trust), job))
+    }
+
+    /// Signs the turns after those that were verified; `None` where this worker does not sign.
+    pub(crate) fn turn_signer(&self, verifier: Option<TurnVerifier>) -> Option<TurnSigner> {
+        let key = self.admission.as_ref()?.key.as_ref()?;
+        Some(verifier?.into_signer(Arc::clone(key)))
     }
 
     /// Notes the end of the job. A failure is logged: a replay with a higher number is not recognized then.

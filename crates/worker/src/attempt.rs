@@ -283,6 +283,7 @@ impl Attempt {
         follows: Follows,
         deadline: Option<Instant>,
     ) -> Option<RunEnd> {
+        buffer.sign_turns(prepared.turn_signer.take());
         if let Some(turns) = prepared.copied_turns.take() {
             let copying = turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded);
             match self.handle().cancel.token().run_until_cancelled(copying).await {

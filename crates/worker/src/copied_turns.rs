@@ -7,12 +7,14 @@ use legwork_agent::journal::TurnEntry;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
 use legwork_queue::port::Work;
+use legwork_signing::TurnVerifier;
 
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
 use crate::log_writer::Progress;
 use crate::prepare::PrepareError;
+use crate::prepare::opened;
 
 /// The turns that are still to be copied.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub(crate) struct CopiedTurns {
     remaining: Vec<(TurnEntry, String)>,
 }
 
-/// Reads what a job has yet to copy; `None` for a job that retries no other, or has copied everything.
+/// Reads what a job has yet to copy, verified where there is a `verifier` of the other job's turns; `None` for a job that retries no other, or has copied everything.
 ///
 /// # Errors
 ///
@@ -31,15 +33,24 @@ pub(crate) async fn still_to_copy(
     work: &dyn Work,
     spec: &JobSpec,
     recorded: &[TurnEntry],
+    mut verifier: Option<TurnVerifier>,
 ) -> Result<Option<CopiedTurns>, PrepareError> {
     let Some(source) = spec.retry_of.filter(|_| !spec.fresh) else { return Ok(None) };
     if recorded.contains(&TurnEntry::Retried { of: source }) {
         return Ok(None);
     }
     // Without the mark, everything that is recorded is a copy: the rest begins after as many entries.
-    let turns = work.turns(source, recorded.len() as u64).await?;
-    let remaining = turns.into_iter().map(|(_, text)| Ok((TurnEntry::decode(&text)?, text)));
-    Ok(Some(CopiedTurns { source, remaining: remaining.collect::<Result<_, PrepareError>>()? }))
+    let copied = recorded.len() as u64;
+    // A signature is over all entries before it too.
+    let read_after = if verifier.is_some() { 0 } else { copied };
+    let mut remaining = Vec::new();
+    for (sequence, text) in work.turns(source, read_after).await? {
+        let text = opened(&mut verifier, &text)?.into_owned();
+        if sequence > copied {
+            remaining.push((TurnEntry::decode(&text)?, text));
+        }
+    }
+    Ok(Some(CopiedTurns { source, remaining }))
 }
 
 impl CopiedTurns {

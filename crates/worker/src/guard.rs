@@ -15,6 +15,7 @@
 //! - `link`: the program's end, and the guard's socket.
 //! - `begin`: how a command starts, from our program to its `exec`.
 //! - `sandbox`: the confinement that it enters before.
+//! - `user`: the other user that it becomes before.
 //! - `job_groups`: the groups of jobs as the program knows them.
 //! - `announcements`: who may announce what, as the guard hears it.
 //! - `watch`: the guard's own process.
@@ -25,6 +26,7 @@ mod job_groups;
 mod link;
 mod process_groups;
 mod sandbox;
+mod user;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -37,6 +39,7 @@ use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use legwork_agent::environment::CommandUser;
 use legwork_agent::environment::NoGuard;
 use legwork_agent::environment::ProcessGuard;
 use legwork_common::id::JobId;
@@ -82,6 +85,15 @@ pub enum GuardError {
     Unknown(#[source] io::Error),
 }
 
+/// What a command enters before it begins. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Restrictions {
+    /// What it is confined to.
+    pub sandbox: Option<Sandbox>,
+    /// The user that it runs as; `None` for the program's own.
+    pub user: Option<CommandUser>,
+}
+
 /// The connection to a program's guard. Cheap to clone; all clones are one. The default guards nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
@@ -115,9 +127,9 @@ impl Guard {
     }
 
     /// The guard for commands of jobs, which may run only while the program's leases are valid.
-    /// They are confined to `sandbox`, if there is one.
-    pub fn of_job(&self, job: JobId, sandbox: Option<Sandbox>) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Lease, Some(job), sandbox)
+    /// They enter the restrictions first.
+    pub fn of_job(&self, job: JobId, restrictions: Restrictions) -> Arc<dyn ProcessGuard> {
+        self.with(Lifetime::Lease, Some(job), restrictions)
     }
 
     /// What the commands of each job hold in memory, in bytes. Jobs without a command are missing.
@@ -132,19 +144,19 @@ impl Guard {
 
     /// The guard for commands that may run for as long as the program lives.
     pub fn of_program(&self) -> Arc<dyn ProcessGuard> {
-        self.with(Lifetime::Process, None, None)
+        self.with(Lifetime::Process, None, Restrictions::default())
     }
 
     fn with(
         &self,
         lifetime: Lifetime,
         job: Option<JobId>,
-        sandbox: Option<Sandbox>,
+        restrictions: Restrictions,
     ) -> Arc<dyn ProcessGuard> {
         match &self.link {
             Some(link) => {
                 let (link, jobs) = (Arc::clone(link), self.jobs.clone());
-                Arc::new(GuardedCommands { link, lifetime, job, jobs, sandbox })
+                Arc::new(GuardedCommands { link, lifetime, job, jobs, restrictions })
             }
             None => Arc::new(NoGuard),
         }
@@ -183,12 +195,12 @@ struct GuardedCommands {
     /// `None` for commands of the program itself.
     job: Option<JobId>,
     jobs: JobGroups,
-    sandbox: Option<Sandbox>,
+    restrictions: Restrictions,
 }
 
 impl ProcessGuard for GuardedCommands {
     fn command_prefix(&self) -> Vec<OsString> {
-        begin::arguments(&self.link, self.lifetime, self.sandbox.as_ref())
+        begin::arguments(&self.link, self.lifetime, &self.restrictions)
     }
 
     /// The guard need not be told: the command announces itself.

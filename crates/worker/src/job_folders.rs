@@ -7,13 +7,16 @@ use std::fs::Permissions;
 use std::io;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::lchown;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::Timestamp;
+use legwork_agent::environment::CommandUser;
 use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_queue::Queue;
@@ -33,13 +36,26 @@ const OWNERS: &str = ".legwork-jobs";
 pub struct JobFolders {
     root: PathBuf,
     owner: String,
+    /// The user that the folders belong to; `None` for this program's own.
+    user: Option<CommandUser>,
 }
 
 impl JobFolders {
     /// The folders below `root` of the fleet at this Redis URL (its credentials are left out) and namespace.
     pub fn new(root: PathBuf, redis_url: &str, namespace: &str) -> Self {
         let address = redis_url.rsplit_once('@').map_or(redis_url, |(_credentials, address)| address);
-        Self { root, owner: format!("{address} {namespace}") }
+        Self { root, owner: format!("{address} {namespace}"), user: None }
+    }
+
+    /// The same folders, each of which belongs to the user that commands run as.
+    #[must_use]
+    pub fn of_user(self, user: CommandUser) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
+    /// The folder above those of the jobs.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The folder of `job`; created where it does not exist.
@@ -54,6 +70,12 @@ impl JobFolders {
             // First, so that a folder that was created always has an owner who removes it.
             fs::write(self.owner_file(job), &self.owner)?;
             create_private(&folder)?;
+        }
+        if let Some(CommandUser { uid, gid, .. }) = &self.user
+            && fs::symlink_metadata(&folder)?.uid() != *uid
+        {
+            // Each time: a crash in between leaves a folder that its commands could not enter.
+            lchown(&folder, Some(*uid), Some(*gid))?;
         }
         Ok(folder)
     }

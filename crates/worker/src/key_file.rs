@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::fs::File;
+use std::fs::Metadata;
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -38,6 +39,22 @@ pub enum KeyFileError {
         /// Its permissions.
         mode: u32,
     },
+    /// Other users can change a trust file, and with it which keys are trusted.
+    #[error("the trust file {file} can be changed by other users (mode {mode:o})")]
+    Writable {
+        /// Its path.
+        file: String,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It belongs to another user, who can change it and its permissions.
+    #[error("{file} belongs to the user {owner}, who is neither root nor the one that this program runs as")]
+    Foreign {
+        /// Its path.
+        file: String,
+        /// The id of its owner.
+        owner: u32,
+    },
     /// It holds no private key.
     #[error("{file}: {source}")]
     Key {
@@ -63,7 +80,8 @@ impl Coded for KeyFileError {
         match self {
             Self::File { .. } => "file",
             Self::Open { .. } | Self::Key { .. } => "signing_key",
-            Self::Trust { .. } => "trust_file",
+            Self::Trust { .. } | Self::Writable { .. } => "trust_file",
+            Self::Foreign { .. } => "foreign_file",
         }
     }
 
@@ -75,57 +93,70 @@ impl Coded for KeyFileError {
         match self {
             Self::File { .. } => None,
             Self::Open { file, .. } => Some(format!("chmod 600 {file}")),
+            Self::Writable { file, .. } => Some(format!("chmod go-w {file}")),
+            Self::Foreign { file, .. } => Some(format!("chown it, or copy it: cp {file} FILE")),
             Self::Key { .. } => Some("`legwork keys new FILE` makes one".to_owned()),
             Self::Trust { .. } => Some("it has `keys:` with the lines that `keys new` prints".to_owned()),
         }
     }
 }
 
-/// Reads a private key, which no other user may be able to read.
+/// Reads a private key, which no other user may be able to read or change.
 ///
 /// # Errors
 ///
 /// [`KeyFileError`].
 pub fn signing_key(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let file = path.display().to_string();
     let (text, mode) = read(path)?;
+    let file = path.display().to_string();
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open { file, mode });
     }
     SigningKey::from_text(&text).map_err(|source| KeyFileError::Key { file, source })
 }
 
-/// Reads a trust file.
+/// Reads a trust file, which no other user may be able to change.
 ///
 /// # Errors
 ///
 /// [`KeyFileError`].
 pub fn trust(path: &Path) -> Result<Trust, KeyFileError> {
-    let (text, _) = read(path)?;
-    Trust::parse(&text).map_err(|source| KeyFileError::Trust { file: path.display().to_string(), source })
+    let (text, mode) = read(path)?;
+    let file = path.display().to_string();
+    if mode & 0o022 != 0 {
+        return Err(KeyFileError::Writable { file, mode });
+    }
+    Trust::parse(&text).map_err(|source| KeyFileError::Trust { file, source })
 }
 
-/// The text of a file, and its permissions.
+/// The text of a file of this user or of root, and its permissions.
 fn read(path: &Path) -> Result<(String, u32), KeyFileError> {
-    read_bounded(path, MAX_BYTES)
-        .map_err(|source| KeyFileError::File { file: path.display().to_string(), source })
+    let file = path.display().to_string();
+    let (text, found) =
+        read_bounded(path, MAX_BYTES).map_err(|source| KeyFileError::File { file: file.clone(), source })?;
+    match found.uid() {
+        owner if owner != 0 && owner != rustix::process::geteuid().as_raw() => {
+            Err(KeyFileError::Foreign { file, owner })
+        }
+        _ => Ok((text, found.mode() & 0o777)),
+    }
 }
 
-/// Reads a file of secrets or keys of at most so many bytes, and its permissions. A longer one is refused: without its end
-/// it could mean something else.
-pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<(String, u32)> {
+/// Reads a file of secrets or keys of at most so many bytes, and what the system has about it. A longer one is refused:
+/// without its end it could mean something else.
+pub(crate) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<(String, Metadata)> {
     // A FIFO would block the program, and a device would have no end.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
     let file = File::open(path)?;
-    let mode = file.metadata()?.mode() & 0o777;
+    let found = file.metadata()?;
     let read = file.take(max_bytes + 1).read_to_string(&mut text)?;
     if read as u64 > max_bytes {
         return Err(io::Error::other(format!("it has more than {max_bytes} bytes")));
     }
-    Ok((text, mode))
+    Ok((text, found))
 }
 
 #[cfg(test)]
@@ -159,5 +190,25 @@ mod tests {
         assert_eq!(signing_key(&path).unwrap().public(), key.public());
         assert!(matches!(signing_key(&folder.path().join("none")), Err(KeyFileError::File { .. })));
         assert!(matches!(trust(&path), Err(KeyFileError::Trust { .. })));
+    }
+
+    #[test]
+    fn a_trust_file_that_others_can_change_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trust");
+        let key = SigningKey::generate(None).unwrap();
+        fs::write(&path, format!("keys: {{ci: {{key: '{}'}}}}", key.public())).unwrap();
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o664, 0o646] {
+            set(mode);
+            let error = trust(&path).unwrap_err();
+            assert!(matches!(error, KeyFileError::Writable { mode: found, .. } if found == mode), "{error}");
+        }
+        set(0o644);
+        trust(&path).unwrap();
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            assert!(matches!(trust(&path), Err(KeyFileError::Foreign { owner: 65534, .. })));
+        }
     }
 }

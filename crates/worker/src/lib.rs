@@ -24,6 +24,7 @@
 //! - [`models`]: the models that agents call; [`metered`]: counts their calls; [`rate_limit`]: puts them behind the fleet's
 //!   rate limits.
 //! - [`job_folders`]: the folders that jobs run in on a fleet, and their removal.
+//! - `command_user`: the other user that commands run as.
 //! - [`guard`]: the process that kills the commands of a worker which can no longer do it.
 //!
 //! Besides jobs:
@@ -44,6 +45,7 @@ pub mod attempt_log;
 pub mod backend;
 pub mod cancel;
 pub mod claims;
+mod command_user;
 mod copied_turns;
 mod deadline;
 pub mod driver;

@@ -27,6 +27,7 @@ use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
+use legwork_signing::TurnSigner;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -92,6 +93,8 @@ struct Pending {
     flush_requested: bool,
     /// Whether the last write reached a follower.
     is_followed: bool,
+    /// Signs each entry; `None` stores them as they are.
+    turn_signer: Option<TurnSigner>,
     /// When the last write began.
     written_at: Option<Instant>,
 }
@@ -122,6 +125,11 @@ pub struct AttemptBuffer {
 impl AttemptBuffer {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signs the entries from now on. Whatever was added before is stored: the signer continues after it.
+    pub(crate) fn sign_turns(&self, signer: Option<TurnSigner>) {
+        self.pending().turn_signer = signer;
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -225,6 +233,7 @@ impl LogWriter {
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
             flush_requested: false,
             is_followed: false,
+            turn_signer: None,
             written_at: None,
         };
         let buffer = Arc::new(AttemptBuffer {
@@ -290,6 +299,11 @@ impl LogWriter {
             let mut pending = buffer.pending();
             let sequence = pending.next_entry;
             pending.next_entry += 1;
+            // Under the lock, because a signature is over the entries before it too.
+            let entry = match &mut pending.turn_signer {
+                Some(signer) => signer.sign(&entry),
+                None => entry,
+            };
             pending.entries.push((sequence, entry));
             pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
             pending.usage = progress.usage.or(pending.usage);

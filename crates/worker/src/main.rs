@@ -14,6 +14,7 @@ use legwork_worker::options::WorkerOptions;
 use legwork_worker::program;
 use legwork_worker::startup::StartError;
 use legwork_worker::startup::boxed;
+use legwork_worker::webhooks::with_secret_of_file;
 
 fn main() -> ExitCode {
     // First: a guard, or the start of a guarded command, is this program under another argument.
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     }
     // TLS needs its one provider before anything connects. Only a second call in one process fails.
     let _already = rustls::crypto::ring::default_provider().install_default();
-    let environment = environ::read();
+    let environment = with_secret_of_file(environ::read());
     let secrets = Secrets::of(&environment);
     let options = match WorkerOptions::read(std::env::args_os().collect(), &environment) {
         Ok(options) => options,

@@ -216,6 +216,10 @@ pub struct WorkerOptions {
     /// The only TCP ports that confined commands may connect to, such as 443,80; 0 for none
     #[arg(long, env = variables::SANDBOX_PORTS, value_delimiter = ',', value_name = "PORTS", requires = "sandbox")]
     pub sandbox_ports: Vec<u16>,
+    /// The user that commands run as, by name or as UID:GID; this worker must run as root. File tools have its rights and
+    /// reach the folder of their job
+    #[arg(long, env = variables::COMMAND_USER, value_name = "USER")]
+    pub command_user: Option<String>,
     /// Memory that this worker and the commands of its jobs may hold, such as 2GiB, before the heaviest job is ended; 0 for
     /// no limit; without it, the limit of the control group
     #[arg(long, env = variables::MEMORY_LIMIT, value_name = "SIZE", value_parser = parse_size)]

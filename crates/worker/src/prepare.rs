@@ -1,5 +1,6 @@
 //! What an attempt reads from the queue before it can run: its team, and the turns of earlier attempts.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,8 @@ use legwork_common::team::Team;
 use legwork_queue::QueueError;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Work;
+use legwork_signing::TurnSigner;
+use legwork_signing::TurnVerifier;
 use thiserror::Error;
 
 use crate::admission::AdmissionError;
@@ -34,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) open_turn: Option<OpenTurn>,
     /// The turns of the job that this one retries, where they are still to be copied.
     pub(crate) copied_turns: Option<CopiedTurns>,
+    /// Signs the turns after these; `None` where they are not signed.
+    pub(crate) turn_signer: Option<TurnSigner>,
 }
 
 /// Why an attempt cannot be prepared.
@@ -67,10 +72,14 @@ pub(crate) async fn read(
     let job = claimed.lease.id;
     let team = read_team(work, teams, claimed).await?;
     admission.admit(claimed, team.as_ref().map(|(team, _)| &**team)).await?;
-    let (recorded, last_reply) = if has_turns { read_turns(work, job).await? } else { (Vec::new(), None) };
-    let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded).await?;
+    let mut verifier = admission.turn_verifier(job);
+    let (recorded, last_reply) =
+        if has_turns { read_turns(work, job, &mut verifier).await? } else { (Vec::new(), None) };
+    let of_source = claimed.spec.retry_of.and_then(|source| admission.turn_verifier(source));
+    let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded, of_source).await?;
     let open_turn = read_open_turn(work, job, last_reply).await?;
-    Ok(Prepared { team, recorded, open_turn, copied_turns })
+    let turn_signer = admission.turn_signer(verifier);
+    Ok(Prepared { team, recorded, open_turn, copied_turns, turn_signer })
 }
 
 /// The job's team; `None` where it is not stored.
@@ -97,11 +106,15 @@ async fn read_team(
 type Reply = (u32, u64);
 
 /// The recorded entries, and the last reply among them.
-async fn read_turns(work: &dyn Work, job: JobId) -> Result<(Vec<TurnEntry>, Option<Reply>), PrepareError> {
+async fn read_turns(
+    work: &dyn Work,
+    job: JobId,
+    verifier: &mut Option<TurnVerifier>,
+) -> Result<(Vec<TurnEntry>, Option<Reply>), PrepareError> {
     let mut recorded = Vec::new();
     let mut last_reply = None;
     for (sequence, entry) in work.turns(job, 0).await? {
-        let entry = TurnEntry::decode(&entry)?;
+        let entry = TurnEntry::decode(&opened(verifier, &entry)?)?;
         if let TurnEntry::Reply { turn, .. } = &entry {
             last_reply = Some((*turn, sequence));
         }
@@ -113,6 +126,17 @@ async fn read_turns(work: &dyn Work, job: JobId) -> Result<(Vec<TurnEntry>, Opti
         }
     }
     Ok((recorded, last_reply))
+}
+
+/// A stored entry, verified and without its signature where the worker trusts only some.
+pub(crate) fn opened<'a>(
+    verifier: &mut Option<TurnVerifier>,
+    stored: &'a str,
+) -> Result<Cow<'a, str>, AdmissionError> {
+    match verifier {
+        None => Ok(Cow::Borrowed(stored)),
+        Some(verifier) => Ok(Cow::Owned(verifier.open(stored)?)),
+    }
 }
 
 /// When the calls of the last reply were requested: its age by Redis' clock, counted back on this machine's. `None`

@@ -19,6 +19,7 @@ use legwork_queue::port::Watch as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
+use crate::command_user;
 use crate::driver::ShutdownTokens;
 use crate::job_folders::sweep_forever;
 use crate::metered::ModelMetrics;
@@ -59,6 +60,7 @@ pub async fn serve(
     let manager = ServiceManager::find(&variables).map_err(|error| boxed(StartError::from(error)))?;
     // Before the first connection: an unusable folder is not worth waiting for Redis.
     let work_dir = work_dir::select(&options, &variables).map_err(boxed)?;
+    let places = command_user::prepare(&options, work_dir).map_err(boxed)?;
     let admission = startup::admission(&options, &variables)?;
 
     let opened = startup::open_queue(&options, &variables, &shutdown.drain).await?;
@@ -67,9 +69,9 @@ pub async fn serve(
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone(), admission)
         .map_err(boxed)?;
-    sweep_job_folders(&options, &tasks, &queue, &work_dir);
-    let runner =
-        startup::runner(&options, variables, (&queue, policy, work_dir), guard, (&health.models, &tasks))?;
+    sweep_job_folders(&options, &tasks, &queue, &places.0);
+    let metrics = (&health.models, &tasks);
+    let runner = startup::runner(&options, variables, (&queue, policy), places, guard, metrics)?;
     if let Some(server) = backend.embedded_server() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];
         tasks.spawn(TaskKind::Upkeep, shut_down_without_server(queue.clone(), server, tokens));

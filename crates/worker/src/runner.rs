@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use legwork_agent::Environment;
 use legwork_agent::Opening;
 use legwork_agent::Outcome;
 use legwork_agent::Ports;
+use legwork_agent::blocking::BlockingThreads;
 use legwork_agent::environment::Confinement;
 use legwork_agent::environment::Inherited;
 use legwork_agent::journal::Journal as _;
@@ -19,8 +21,10 @@ use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
 use legwork_agent::person::Person;
 use legwork_agent::preflight::preflight;
+use legwork_agent::tool::ToolOutcome;
 use legwork_agent::turn::Step;
 use legwork_agent::turn::Transcript;
+use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::money::Prices;
@@ -38,6 +42,7 @@ use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
 use crate::guard::Guard;
+use crate::guard::Restrictions;
 use crate::guard::Sandbox;
 use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
@@ -118,6 +123,25 @@ pub enum WorkDir {
     Shared(PathBuf),
 }
 
+impl WorkDir {
+    /// The folder of a job, which exists then; `of_dispatcher` is the one that the job was dispatched in. The error says what
+    /// this worker lacks.
+    fn of_job(&self, job: JobId, of_dispatcher: Option<String>) -> Result<PathBuf, String> {
+        let folder = match self {
+            Self::Shared(folder) => folder.clone(),
+            Self::Own(folders) => folders
+                .create(job)
+                .map_err(|error| format!("the folder of {job} cannot be created: {error}"))?,
+            Self::Dispatchers => PathBuf::from(of_dispatcher.ok_or("the job names no working directory")?),
+        };
+        if folder.is_dir() {
+            Ok(folder)
+        } else {
+            Err(format!("the working directory {} does not exist here", folder.display()))
+        }
+    }
+}
+
 /// Runs the agents of teams.
 #[derive(Debug)]
 pub struct AgentRunner {
@@ -129,9 +153,9 @@ pub struct AgentRunner {
     pub inherited: Inherited,
     /// What is run at all.
     pub permits: Permits,
-    /// `None`: commands and file tools reach what this program reaches. Else the folder of their job, what a system has for
-    /// everyone, and what this adds.
-    pub sandbox: Option<Sandbox>,
+    /// Without a sandbox and a user, commands and file tools reach what this program reaches. With a sandbox: the folder of
+    /// their job, what a system has for everyone, and what this adds.
+    pub restrictions: Restrictions,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -142,36 +166,35 @@ pub struct AgentRunner {
 
 impl AgentRunner {
     /// The environment of one job. The error says what this worker lacks for it.
-    fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
-        let folder = match &self.work_dir {
-            WorkDir::Shared(folder) => folder.clone(),
-            WorkDir::Own(folders) => {
-                let job = claimed.lease.id;
-                folders
-                    .create(job)
-                    .map_err(|error| format!("the folder of {job} cannot be created: {error}"))?
-            }
-            WorkDir::Dispatchers => match &claimed.spec.working_dir {
-                Some(folder) => PathBuf::from(folder),
-                None => return Err("the job names no working directory".to_owned()),
-            },
-        };
-        if !folder.is_dir() {
-            return Err(format!("the working directory {} does not exist here", folder.display()));
-        }
-        let sandbox =
-            self.sandbox.as_ref().map(|common| Sandbox { writable: vec![folder.clone()], ..common.clone() });
-        let confinement = self
-            .sandbox
-            .as_ref()
-            .map(|common| Confinement { folder: folder.clone(), readable: common.readable.clone() });
-        let guard = self.guard.of_job(claimed.lease.id, sandbox);
+    async fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
+        let blocking = BlockingThreads::default();
+        let (work_dir, job) = (self.work_dir.clone(), claimed.lease.id);
+        let of_dispatcher = claimed.spec.working_dir.clone();
+        // A file system that hangs holds this attempt, which can be stopped, and not the worker.
+        let finding = move || work_dir.of_job(job, of_dispatcher).map_err(ToolOutcome::error);
+        let folder = blocking.run(finding).await.map_err(|failed| failed.text)?;
+        let (restrictions, confinement) = self.restrictions(&folder);
+        let guard = self.guard.of_job(claimed.lease.id, restrictions);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
         environment.variables.remove(TRACEPARENT);
         let trace = claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
         environment.variables.extend(trace);
-        Ok(Environment { guard, confinement, ..environment })
+        Ok(Environment { guard, confinement, blocking, ..environment })
+    }
+}
+
+impl AgentRunner {
+    /// What the commands of a job in `folder` enter before they begin, and what its file tools reach.
+    fn restrictions(&self, folder: &Path) -> (Restrictions, Option<Confinement>) {
+        let Restrictions { sandbox, user } = self.restrictions.clone();
+        let is_confined = sandbox.is_some() || user.is_some();
+        let readable = sandbox.as_ref().map(|common| common.readable.clone()).unwrap_or_default();
+        // Another user's commands have their home there too, and files are opened with that user's rights.
+        let confinement =
+            is_confined.then(|| Confinement { folder: folder.to_owned(), readable, user: user.clone() });
+        let sandbox = sandbox.map(|common| Sandbox { writable: vec![folder.to_owned()], ..common });
+        (Restrictions { sandbox, user }, confinement)
     }
 }
 
@@ -233,9 +256,10 @@ impl Runner for AgentRunner {
         if let Err(unpermitted) = self.permits.check(&team, agent) {
             return RunEnd::Lacks(unpermitted.lacking());
         }
-        let environment = match self.environment(&run.claimed) {
-            Ok(environment) => environment,
-            Err(lacking) => return RunEnd::Lacks(lacking),
+        let environment = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await {
+            Some(Ok(environment)) => environment,
+            Some(Err(lacking)) => return RunEnd::Lacks(lacking),
+            None => return RunEnd::Ended(Outcome::Stopped { usage }),
         };
         if self.needs_keys
             && let Err(missing) = preflight(agent, &environment)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_agent::Environment;
+use legwork_agent::environment::CommandUser;
 use legwork_common::error::Coded;
 use legwork_common::error::ExitStatus;
 use legwork_common::error::chain;
@@ -26,6 +27,7 @@ use crate::backend::Backend;
 use crate::backend::BackendError;
 use crate::backend::embedded_config;
 use crate::guard::Guard;
+use crate::guard::Restrictions;
 use crate::guard::Sandbox;
 use crate::host::host_name;
 use crate::key_file;
@@ -229,10 +231,12 @@ pub(crate) fn admission(
     let trust = key_file::trust(file).map_err(boxed)?;
     let key = options.signing_key.as_deref().map(key_file::signing_key).transpose().map_err(boxed)?;
     match &key {
-        None => tracing::warn!("jobs of this worker's jobs are not signed: --signing-key names no key"),
+        None => tracing::warn!(
+            "without --signing-key this worker signs neither turns nor jobs of jobs: no worker with --trust continues them"
+        ),
         Some(key) if !trust.has_worker(key) => tracing::warn!(
             key = %key.id(),
-            "jobs of this worker's jobs are refused: the trust file does not have its key with `worker: true`"
+            "the trust file does not have this worker's key with `worker: true`: no worker with --trust continues its jobs, or runs jobs of them"
         ),
         Some(_) => {}
     }
@@ -247,7 +251,8 @@ pub(crate) fn admission(
 pub(crate) fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
-    (queue, policy, work_dir): (&Queue, Arc<Policy>, WorkDir),
+    (queue, policy): (&Queue, Arc<Policy>),
+    (work_dir, user): (WorkDir, Option<CommandUser>),
     guard: Guard,
     (metrics, tasks): (&ModelMetrics, &Tasks),
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
@@ -261,7 +266,17 @@ pub(crate) fn runner(
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
     let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);
-    Ok(Arc::new(AgentRunner { models, variables, inherited, permits, sandbox, work_dir, needs_keys, guard }))
+    let restrictions = Restrictions { sandbox, user };
+    Ok(Arc::new(AgentRunner {
+        models,
+        variables,
+        inherited,
+        permits,
+        restrictions,
+        work_dir,
+        needs_keys,
+        guard,
+    }))
 }
 
 /// What commands are confined to, if they are, besides the folder of their job: for reading the folders of

@@ -58,6 +58,20 @@ pub struct Webhooks {
     secrets: Arc<Secrets>,
 }
 
+/// The variables with the secrets of the file that [`WEBHOOK_SECRET_FILE`] names in the place of [`WEBHOOK_SECRET`], unless
+/// that is set: what is taken out of texts are the values of variables. Where the file cannot be read they stay as they are,
+/// and [`Webhooks::find`] reports why.
+pub fn with_secret_of_file(mut variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let file = variables.get(WEBHOOK_SECRET_FILE).map(|file| file.trim()).filter(|file| !file.is_empty());
+    let is_set = variables.get(WEBHOOK_SECRET).is_some_and(|secret| !secret.trim().is_empty());
+    if let Some(file) = file.filter(|_| !is_set)
+        && let Ok(text) = signature::text_of(file)
+    {
+        variables.insert(WEBHOOK_SECRET.to_owned(), text);
+    }
+    variables
+}
+
 impl Webhooks {
     /// The sender that the variables describe; `None` where they have no secret: then this process sends nothing.
     ///

@@ -41,6 +41,7 @@ use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
 use legwork_worker::guard::Guard;
+use legwork_worker::guard::Restrictions;
 use legwork_worker::permits::Permits;
 use legwork_worker::runner::AgentRunner;
 use legwork_worker::runner::WorkDir;
@@ -228,7 +229,7 @@ impl Run {
             guard: Guard::default(),
             inherited: Inherited::default(),
             permits: Permits::default(),
-            sandbox: None,
+            restrictions: Restrictions::default(),
         };
         let settings = scenario::worker_settings();
         let queue = self.queue(target, ConnectionKind::Dedicated).await;

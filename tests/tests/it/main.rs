@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod answers;
+mod command_user;
 mod contract;
 mod crash;
 mod delegation;
@@ -15,6 +16,7 @@ mod guard;
 mod hints;
 mod hostile_files;
 mod hostile_peers;
+mod hung_files;
 mod lacking;
 mod limits;
 mod long_job;

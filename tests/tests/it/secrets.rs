@@ -81,6 +81,19 @@ fn no_command_of_a_session_finds_a_secret_in_the_environment_of_its_program() {
 }
 
 #[test]
+fn a_secret_of_a_file_is_replaced_as_that_of_a_variable_is() {
+    let redis = Redis::start();
+    let mut state = StateFolder::on(&redis.url());
+    // Two, as while they are replaced.
+    let [one, other] = ["QUFB", "QUFC"].map(|part| format!("whsec_{}", part.repeat(10)));
+    let file = state.file("webhook.secret", format!("{one}\n{other}\n"));
+    state.set(variables::WEBHOOK_SECRET_FILE, &file);
+    let view = view_of(&mut state, &format!("sort -r {file}"));
+    let hidden = "[hidden: LEGWORK_WEBHOOK_SECRET]";
+    assert_eq!(view["result"], format!("it said: {hidden}\n{hidden}\n"), "{view}");
+}
+
+#[test]
 fn commands_get_named_variables_or_all_on_request() {
     let redis = Redis::start();
     let print = "echo \"${SOME_NAME:-none} ${SOME_TOKEN:-none} ${LANG:-none} ${LEGWORK_REDIS_URL:-none}\"";

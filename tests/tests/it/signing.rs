@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
 use serde_json::json;
 
@@ -108,6 +109,14 @@ fn a_trusting_worker_runs_what_was_signed_and_refuses_the_unsigned_and_the_alter
         .expect_success();
     let fired = state.legwork(["schedule", "run-now", "digest", "--signing-key", &ci]).expect_success();
     until_refused(&state, fired.trim(), "the job is not signed");
+    // A key that cannot be read fails what signs, and nothing else.
+    state.legwork(["list", "--signing-key", "/nonexistent"]).expect_success();
+    state.legwork(["view", &signed, "--signing-key", "/nonexistent"]).expect_success();
+    for command in [vec!["dispatch", &team.file, "quick", "go"], vec!["retry", &altered]] {
+        let refused = state.legwork(command.into_iter().chain(["--signing-key", "/nonexistent"]));
+        assert_eq!(refused.status, 2, "{refused:?}");
+        assert!(refused.stderr.contains("cannot read /nonexistent"), "{refused:?}");
+    }
 }
 
 #[test]
@@ -194,6 +203,77 @@ fn keys_are_rotated_and_a_retry_is_signed_by_the_operator_who_asks_for_it() {
     assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {spec}")), "+OK");
     let refused = state.legwork(["retry", &failed, "--again", "--signing-key", &new, "--trust", &both]);
     assert!(refused.stderr.contains("altered after it was signed"), "{refused:?}");
+}
+
+/// What is done to the turns of a job that has two entries, as Lua, and the first entry that is not as it was recorded.
+fn attacks() -> Vec<(String, u32)> {
+    let first = "redis.call('LINDEX', KEYS[1], 0)";
+    let entry =
+        r#"{\"v\":2,\"entry\":\"decided\",\"turn\":1,\"index\":0,\"answer\":{\"verdict\":\"approved\"}}"#;
+    vec![
+        (format!("redis.call('LSET', KEYS[1], 0, (string.gsub({first}, 'I call', 'I told')))"), 1),
+        ("redis.call('LPOP', KEYS[1])".to_owned(), 1),
+        ("redis.call('RPUSH', KEYS[1], redis.call('LPOP', KEYS[1]))".to_owned(), 1),
+        (format!("redis.call('RPUSH', KEYS[1], {first})"), 3),
+        // A person's approval that no worker recorded.
+        (format!("redis.call('RPUSH', KEYS[1], '1 {entry}')"), 3),
+    ]
+}
+
+#[test]
+fn turns_that_were_altered_reach_no_model() {
+    let (redis, mut state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let (own, own_line) = key(&state, "worker-1", &["--worker"]);
+    let (other, other_line) = key(&state, "worker-2", &["--worker"]);
+    let trusted = trust(&state, "trust.yaml", &[&line, &own_line, &other_line]);
+    let change = |id: &str, lua: &str| {
+        let turns = redis.keys(&format!("*{}*:turns", uuid(id))).remove(0);
+        let done = redis.command(&format!("EVAL \"{lua} return redis.status_reply('OK')\" 1 {turns}"));
+        assert_eq!(done, "+OK", "{lua}");
+    };
+    let mut first = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    // Each failed after a reply and the result of its call.
+    let failed = || {
+        let id = state.dispatch(&["--signing-key", &ci, &team.file, "shell", "go"]);
+        state.until_status(&id, "failed");
+        id
+    };
+    let good = failed();
+    let attacks: Vec<_> = attacks().into_iter().map(|(lua, entry)| (failed(), lua, entry)).collect();
+    let mut slow = script();
+    slow["quick"] = json!([{"text": "one two", "chunk_delay_ms": 3_600_000}]);
+    slow["shell"].as_array_mut().unwrap().push(json!({"text": "done"}));
+    Team::write(&mut state, &slow);
+    first.kill();
+    let mut first = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let [parent, kept] =
+        ["a", "b"].map(|task| state.dispatch(&["--signing-key", &ci, &team.file, "nested", task]));
+    let waits = |id: &str, attempt: u32| {
+        let view = state.view(id);
+        view["status"] == "waiting" && view["attempt"] == attempt
+    };
+    until("the parents wait", || waits(&parent, 1) && waits(&kept, 1));
+    first.kill();
+    change(&parent, &attacks[0].1);
+    for (id, attack, _) in &attacks {
+        change(id, attack);
+    }
+
+    // Another worker continues what the first one recorded.
+    let _second = state.worker(&["--trust", &trusted, "--signing-key", &other]);
+    let reason =
+        |entry| format!("entry {entry} of the recorded turns is not as a trusted worker recorded it");
+    until_refused(&state, &parent, &reason(1));
+    until("it continues the other parent", || waits(&kept, 2));
+    let retry =
+        |id: &str| state.legwork(["retry", id, "--signing-key", &ci]).expect_success().trim().to_owned();
+    for (id, _, entry) in &attacks {
+        until_refused(&state, &retry(id), &reason(*entry));
+    }
+    let view = state.until_status(&retry(&good), "completed");
+    assert_eq!((&view["result"], &view["usage"]["turns"]), (&json!("done"), &json!(1)), "{view}");
+    assert_eq!(state.legwork(["view", &good, "--transcript"]).status, 0);
 }
 
 #[test]

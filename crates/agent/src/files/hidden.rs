@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
 
-use super::Files;
+use crate::environment::Environment;
 
 /// The name of the file: docker-agent's.
 const NAME: &str = ".agentsignore";
@@ -28,19 +28,20 @@ pub(crate) struct Hidden {
 }
 
 impl Hidden {
-    /// Reads the file of a working folder.
+    /// Reads the file of the working folder.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or a line is not a pattern. Tools that reach files must not be used then.
-    pub(crate) fn of(working_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn of(environment: &Environment) -> Result<Self, String> {
+        let working_dir = environment.working_dir.as_path();
         let found = working_dir.ancestors().map(|folder| folder.join(NAME)).find(|file| file.is_file());
-        let Some(file) = found else { return Ok(Self::default()) };
-        let failed = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", file.display());
-        let file = fs::canonicalize(file.parent().unwrap_or(working_dir))
+        let Some(named) = found else { return Ok(Self::default()) };
+        let failed = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", named.display());
+        let file = fs::canonicalize(named.parent().unwrap_or(working_dir))
             .map_err(|error| failed(&error))?
             .join(NAME);
-        let bytes = Files::new(None).read(&file, MAX_BYTES).map_err(|error| failed(&error))?;
+        let bytes = environment.files_at(&named).read(&named, MAX_BYTES).map_err(|error| failed(&error))?;
         let mut builder = GitignoreBuilder::new(file.parent().unwrap_or(working_dir));
         for line in String::from_utf8_lossy(&bytes).lines() {
             builder.add_line(None, line).map_err(|error| failed(&error))?;
@@ -105,6 +106,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::testing;
 
     #[test]
     fn the_nearest_file_hides_and_links_do_not_lead_around_it() {
@@ -114,7 +116,7 @@ mod tests {
         fs::write(at(NAME), "*\n").unwrap();
         fs::write(at("work/.agentsignore"), "# keys\nkeys/\n*.env\n!open.env\n/top.txt\n").unwrap();
         symlink(at("work/deep/keys"), at("work/link")).unwrap();
-        let hidden = Hidden::of(&at("work/deep")).unwrap();
+        let hidden = Hidden::of(&testing::environment(at("work/deep"))).unwrap();
         let is_open = |path: &str| hidden.check(at(path), path).is_ok();
         for path in ["work/deep/a.txt", "work/deep/open.env", "work/deep/top.txt", "other", "work"] {
             assert!(is_open(path), "{path}");
@@ -142,8 +144,10 @@ mod tests {
     fn a_file_that_cannot_be_read_hides_nothing_and_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(NAME), "{a\n").unwrap();
-        assert!(Hidden::of(folder.path()).is_err_and(|why| why.contains("cannot be used")));
+        assert!(
+            Hidden::of(&testing::environment(folder.path())).is_err_and(|why| why.contains("cannot be used"))
+        );
         fs::write(folder.path().join(NAME), vec![b'x'; 2 << 20]).unwrap();
-        assert!(Hidden::of(folder.path()).is_err());
+        assert!(Hidden::of(&testing::environment(folder.path())).is_err());
     }
 }

@@ -12,7 +12,6 @@ use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 use crate::redaction;
 use crate::tool::ToolOutcome;
-use crate::toolset::on_blocking_thread;
 use crate::toolset::shared_file::SharedFile;
 
 /// The largest file of answers. Each lookup reads and each answer writes the whole file.
@@ -61,9 +60,10 @@ impl RunState<'_> {
         }
         let kept = async {
             let file = self.cache_file(&path)?;
-            let lock = file.lock().await.map_err(|error| chain(&error))?;
+            let blocking = &self.ports.environment.blocking;
+            let lock = file.lock(blocking).await.map_err(|error| chain(&error))?;
             let answer = self.without_secrets(answer);
-            let written = on_blocking_thread(move || {
+            let written = blocking.run(move || {
                 let failed = |why: String| ToolOutcome::error(why);
                 let mut answers = answers(&file).map_err(failed)?;
                 answers.insert(asked, answer);
@@ -95,7 +95,7 @@ impl RunState<'_> {
                     let mut answers = answers(&file).map_err(ToolOutcome::error)?;
                     Ok(answers.remove(&asked))
                 };
-                on_blocking_thread(reading).await.map_err(|failed| failed.text)
+                self.ports.environment.blocking.run(reading).await.map_err(|failed| failed.text)
             }
             Err(why) => Err(why),
         };

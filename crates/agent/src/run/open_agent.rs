@@ -24,10 +24,11 @@ use crate::message::ToolCall;
 use crate::prompt;
 use crate::prompt::EnvironmentInfo;
 use crate::prompt_files;
+use crate::prompt_files::Found;
+use crate::tool::ToolOutcome;
 use crate::tool::ToolSpec;
 use crate::toolset::Toolbox;
 use crate::toolset::call_description;
-use crate::toolset::on_blocking_thread;
 
 /// An agent that is active or was active before a handoff.
 pub(super) struct OpenAgent<'team> {
@@ -50,15 +51,18 @@ impl<'team> OpenAgent<'team> {
         cancel: &CancellationToken,
     ) -> Result<Self, Halt> {
         let mut toolbox = Toolbox::new(&ports.environment);
-        let opening = toolbox.open(team, agent, &ports.environment, &ports.background, &ports.session_state);
-        if cancel.run_until_cancelled(opening).await.is_none() {
+        let opening = async {
+            let found = prompt_files_of(agent, &ports.environment).await;
+            toolbox.open(team, agent, &ports.environment, &ports.background, &ports.session_state).await;
+            found
+        };
+        let Some(found) = cancel.run_until_cancelled(opening).await else {
             toolbox.close().await;
             return Err(Halt::Stopped);
-        }
+        };
         for warning in toolbox.warnings() {
             ports.journal.note(RunEvent::Warning(warning.clone()));
         }
-        let found = prompt_files::find(&agent.add_prompt_files, &ports.environment);
         for warning in found.warnings {
             ports.journal.note(RunEvent::Warning(warning));
         }
@@ -131,10 +135,25 @@ impl<'team> OpenAgent<'team> {
     }
 }
 
+/// The prompt files of an agent. First of all, on a thread that may block: a working directory whose file system hangs is
+/// found out here, where the run can still be stopped.
+async fn prompt_files_of(agent: &Agent, environment: &Arc<Environment>) -> Found {
+    let (names, blocking, environment) =
+        (agent.add_prompt_files.clone(), environment.blocking.clone(), Arc::clone(environment));
+    let finding = move || {
+        // An error is that of the toolset that needs the folder.
+        let _exists = environment.working_dir.is_dir();
+        Ok(prompt_files::find(&names, &environment))
+    };
+    let unread = |failed: ToolOutcome| Found { warnings: vec![failed.text], ..Found::default() };
+    blocking.run(finding).await.unwrap_or_else(unread)
+}
+
 /// The list of prompt files below the working directory. A file system that hangs costs the list, not the run.
 async fn files_below(agent: &Agent, depth: u32, environment: &Arc<Environment>) -> Option<String> {
     let (names, environment) = (agent.add_prompt_files.clone(), Arc::clone(environment));
-    on_blocking_thread(move || Ok(prompt_files::listed(&names, depth, &environment))).await.ok().flatten()
+    let blocking = environment.blocking.clone();
+    blocking.run(move || Ok(prompt_files::listed(&names, depth, &environment))).await.ok().flatten()
 }
 
 fn head(team: &Team, agent: &Agent, toolbox: &Toolbox, environment: &Environment) -> Vec<Message> {

@@ -30,7 +30,6 @@ use crate::tool::ToolContext;
 use crate::tool::ToolOutcome;
 use crate::toolset::answer;
 use crate::toolset::call_description;
-use crate::toolset::on_blocking_thread;
 use crate::turn::Step;
 
 impl RunState<'_> {
@@ -116,7 +115,8 @@ impl RunState<'_> {
         let text = self.ports.environment.secrets.redacted(&outcome.text).into_owned();
         let text = if self.redacts() { redaction::redacted(text) } else { text };
         let (tool, environment) = (tool.to_owned(), Arc::clone(&self.ports.environment));
-        let text = on_blocking_thread(move || Ok(excerpt::shown(text, &tool, index, &environment))).await;
+        let blocking = environment.blocking.clone();
+        let text = blocking.run(move || Ok(excerpt::shown(text, &tool, index, &environment))).await;
         let text = text.unwrap_or_else(|failed: ToolOutcome| failed.text);
         let max_tokens = agent.limits.max_tool_result_tokens;
         ToolOutcome { text: history::without_middle(text, max_tokens), ..outcome }

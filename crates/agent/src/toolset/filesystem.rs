@@ -25,7 +25,6 @@ use self::reach::Reach;
 use super::Kit;
 use super::foreground;
 use super::foreground::CommandEnd;
-use super::on_blocking_thread;
 use super::schema;
 use crate::environment::Environment;
 use crate::process::Nursery;
@@ -113,6 +112,9 @@ impl FileTool {
     ) -> Result<(ToolOutcome, Option<PathBuf>), ToolOutcome> {
         let workspace = &*self.workspace;
         let spec = &self.spec;
+        // Listings and searches find files by their paths.
+        let files = workspace.environment.files();
+        let _as_user = files.as_user().map_err(|error| ToolOutcome::error(error.to_string()))?;
         let text = match self.action {
             Action::ReadFile => {
                 let read = read::file(workspace, schema::parse(spec, arguments)?);
@@ -195,7 +197,7 @@ impl Tool for FileTool {
         // A thread cannot be dropped: the token stops its search when this future is.
         let cancel = context.cancel.child_token();
         let _cancel_on_drop = cancel.clone().drop_guard();
-        match on_blocking_thread(move || tool.act(arguments, &cancel)).await {
+        match self.workspace.environment.blocking.run(move || tool.act(arguments, &cancel)).await {
             Ok((outcome, None)) => outcome,
             Ok((outcome, Some(edited))) => {
                 ToolOutcome::ok(outcome.text + &self.workspace.after_edit(&edited, &context.cancel).await)

@@ -1,5 +1,6 @@
 //! `git`: what a repository has, by the `git` of the worker. Nothing is changed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ fn command_line(action: Action, arguments: &Arguments) -> Result<Vec<String>, St
     let Arguments { limit, path, r#ref, rev } = arguments;
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mut line = match action {
-        Action::Status => words("status --short --branch"),
+        Action::Status => words("status --short --branch --ignore-submodules=dirty"),
         Action::Branches => words("branch --no-color"),
         Action::Log => {
             let limit = limit.unwrap_or(LOG_LIMITS.0).clamp(1, LOG_LIMITS.1);
@@ -148,9 +149,23 @@ fn command_line(action: Action, arguments: &Arguments) -> Result<Vec<String>, St
 }
 
 /// Settings of the repository that would run programs while it is only read. An agent that writes files can write the
-/// repository's settings. Filters of file contents are not among them: git asks for those by name.
+/// repository's settings. Filters of file contents are switched off by name, see [`filters`]; submodules, which git would
+/// read without these settings, are compared by their commits only.
 const SAFE_SETTINGS: [&str; 6] =
     ["-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "safe.bareRepository=explicit"];
+
+/// Lists the settings of filters: for each where it is from and its name, each with a zero byte behind it.
+const LIST_FILTERS: [&str; 7] =
+    ["config", "--null", "--show-scope", "--name-only", "--includes", "--get-regexp", "^filter\\."];
+
+/// The names of the filters that the repository's own settings define, from the output of [`LIST_FILTERS`]. Those of the
+/// user and of the system are the operator's.
+fn filters(listed: &str) -> BTreeSet<String> {
+    let words: Vec<&str> = listed.split('\0').collect();
+    let of_repository = words.chunks_exact(2).filter(|pair| matches!(pair[0], "local" | "worktree"));
+    let name = |pair: &[&str]| Some(pair[1].strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());
+    of_repository.filter_map(name).collect()
+}
 
 #[derive(Debug)]
 struct GitTool {
@@ -164,6 +179,39 @@ impl GitTool {
     async fn act(&self, arguments: Value, context: &ToolContext) -> Result<ToolOutcome, ToolOutcome> {
         let arguments: Arguments = schema::parse(&self.spec, arguments)?;
         let line = command_line(self.action, &arguments).map_err(ToolOutcome::error)?;
+        // Of the actions only a status reads files of the working tree.
+        let disabled = match self.action {
+            Action::Status => self.disabled_filters(context).await?,
+            Action::Log | Action::Branches | Action::Show | Action::Blame => Vec::new(),
+        };
+        match self.git(line, &disabled, context).await? {
+            (true, text) => Ok(ToolOutcome::ok(shown(self.action, text))),
+            (false, text) => Err(ToolOutcome::error(format!("Error: {}", text.trim()))),
+        }
+    }
+
+    /// The settings that switch off the filters of the repository's own settings.
+    async fn disabled_filters(
+        &self,
+        context: &ToolContext,
+    ) -> Result<Vec<(String, &'static str)>, ToolOutcome> {
+        let line = LIST_FILTERS.map(str::to_owned).to_vec();
+        // It fails where there are none, and outside of a repository.
+        let (_, listed) = self.git(line, &[], context).await?;
+        let settings = filters(&listed).into_iter().flat_map(|name| {
+            let setting = move |(key, value)| (format!("filter.{name}.{key}"), value);
+            [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")].map(setting)
+        });
+        Ok(settings.collect())
+    }
+
+    /// Runs git with these settings over those of the repository: whether it succeeded, and what it printed.
+    async fn git(
+        &self,
+        line: Vec<String>,
+        settings: &[(String, &'static str)],
+        context: &ToolContext,
+    ) -> Result<(bool, String), ToolOutcome> {
         let mut command = self.nursery.command("git");
         command
             .arg("--no-pager")
@@ -173,16 +221,19 @@ impl GitTool {
             .env_clear()
             .envs(self.environment.command_variables())
             // A status must not write the index of a repository that another process works in.
-            .env("GIT_OPTIONAL_LOCKS", "0");
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            // Not with `-c`, where the name of a filter could have an equals sign.
+            .env("GIT_CONFIG_COUNT", settings.len().to_string());
+        for (number, (key, value)) in settings.iter().enumerate() {
+            command.env(format!("GIT_CONFIG_KEY_{number}"), key);
+            command.env(format!("GIT_CONFIG_VALUE_{number}"), value);
+        }
         let mut process = Process::start(command, &self.nursery)
             .map_err(|error| ToolOutcome::error(format!("git cannot be started: {error}")))?;
         let end = foreground::finish(&mut process, TIMEOUT, &context.cancel).await;
         let text = process.capture().text();
         match end {
-            CommandEnd::Ended(end) if end.status.is_some_and(|status| status.success()) => {
-                Ok(ToolOutcome::ok(shown(self.action, text)))
-            }
-            CommandEnd::Ended(_) => Err(ToolOutcome::error(format!("Error: {}", text.trim()))),
+            CommandEnd::Ended(end) => Ok((end.status.is_some_and(|status| status.success()), text)),
             CommandEnd::TimedOut => Err(ToolOutcome::error("git took longer than a minute")),
             CommandEnd::Cancelled => Err(ToolOutcome::error("Call cancelled")),
         }
@@ -270,5 +321,52 @@ mod tests {
         // It is one that git runs otherwise.
         git(folder.path(), &["status"]);
         assert!(ran.exists());
+    }
+
+    #[tokio::test]
+    async fn neither_filters_nor_submodules_run_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut environment = testing::environment(folder.path());
+        environment.variables.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
+        environment.variables.insert("HOME".into(), at("home").display().to_string());
+        let tools = open(&Arc::new(environment), &Nursery::new(Arc::new(NoGuard))).tools;
+        git(folder.path(), &["init", "-q", "-b", "main"]);
+        fs::create_dir(at("sub")).unwrap();
+        git(&at("sub"), &["init", "-q", "-b", "main"]);
+        for repository in [at("sub"), folder.path().to_owned()] {
+            fs::write(repository.join("a.txt"), "one\n").unwrap();
+            git(&repository, &["add", "."]);
+            git(&repository, &["commit", "-q", "-m", "First words"]);
+        }
+        let ran = at("program.ran");
+        let program = format!("sh -c 'echo ran >> {}; cat'", ran.display());
+        fs::write(at(".git/info/attributes"), "*.txt filter=odd=.name\n").unwrap();
+        for key in ["clean", "smudge"] {
+            git(folder.path(), &["config", &format!("filter.odd=.name.{key}"), &program]);
+        }
+        git(folder.path(), &["config", "filter.odd=.name.required", "true"]);
+        git(&at("sub"), &["config", "core.fsmonitor", at("program").to_str().unwrap()]);
+        fs::write(at("program"), format!("#!/bin/sh\necho ran >> {}\n", ran.display())).unwrap();
+        fs::set_permissions(at("program"), fs::Permissions::from_mode(0o755)).unwrap();
+        // As long as before, so that only its content tells whether it changed.
+        fs::write(at("a.txt"), "two\n").unwrap();
+        let status = call(&tools, "git_status", json!({})).await.text;
+        assert!(status.contains(" M a.txt"), "{status}");
+        assert!(!ran.exists(), "a program of the repository's settings ran");
+        for arguments in [["status", "--ignore-submodules=all"], ["status", "--ignore-submodules=none"]] {
+            git(folder.path(), &arguments);
+            assert!(ran.exists(), "{arguments:?}: git runs none otherwise either");
+            fs::remove_file(&ran).unwrap();
+            // The second one is about the submodule's program only.
+            fs::remove_file(at(".git/info/attributes")).ok();
+        }
+    }
+
+    #[test]
+    fn filters_of_the_repository_are_told_from_those_of_the_user() {
+        let listed = "global\0filter.lfs.clean\0local\0filter.a.b.clean\0worktree\0filter.c=d.process\0local\0filter.a.b.required\0";
+        assert_eq!(filters(listed), BTreeSet::from(["a.b".to_owned(), "c=d".to_owned()]));
+        assert!(filters("error: no such file").is_empty());
     }
 }

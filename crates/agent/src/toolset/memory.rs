@@ -8,18 +8,17 @@ use async_trait::async_trait;
 use legwork_common::error::chain;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use self::store::MemoryError;
 use self::store::MemoryStore;
-use super::BLOCKING_TIMEOUT;
 use super::Kit;
 use super::confinement;
 use super::limited;
-use super::on_blocking_thread;
 use super::schema;
 use super::schema::Schema;
+use super::shared_file::Lock;
+use super::shared_file::SharedFile;
+use crate::blocking::BlockingThreads;
 use crate::environment::Environment;
 use crate::tool::Tool;
 use crate::tool::ToolContext;
@@ -44,25 +43,32 @@ later: preferences of the user, corrections, decisions, conventions of the proje
 ///
 /// Why the database cannot be opened, for the agent and the operator.
 pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &str) -> Result<Kit, String> {
-    let database = match path {
-        Some(path) => confinement::confine(&environment.working_dir, path)?,
+    let store = match path {
+        Some(path) if environment.confinement.is_some() => {
+            MemoryStore::Confined(SharedFile::of_run(environment, path)?)
+        }
+        Some(path) => MemoryStore::Database {
+            path: confinement::confine(&environment.working_dir, path)?,
+            root: Some(environment.working_dir.clone()),
+        },
         None => {
             let state_dir = environment.state_dir();
             let state_dir =
                 state_dir.ok_or("no folder for its database: set HOME, or `path` in the agent file")?;
-            state_dir.join("memory").join(team).join("memory.db")
+            // The operator chooses the state folder, so links in it may lead anywhere.
+            MemoryStore::Database { path: state_dir.join("memory").join(team).join("memory.db"), root: None }
         }
     };
-    // The operator chooses the state folder, so links in it may lead anywhere.
-    let root = path.map(|_| environment.working_dir.clone());
-    let store = Arc::new(MemoryStore { path: database });
+    let store = Arc::new(store);
+    let blocking = &environment.blocking;
+    let lock = store.lock(blocking).await.map_err(|error| chain(&error))?;
     let opened = Arc::clone(&store);
-    timeout(BLOCKING_TIMEOUT, spawn_blocking(move || opened.prepare(root.as_deref())))
+    blocking
+        .run(move || opened.prepare(lock.as_ref()).map_err(|error| failed(&error)))
         .await
-        .map_err(|_| "the file system does not respond".to_owned())?
-        .map_err(|_| "opening the database panicked".to_owned())?
-        .map_err(|error| chain(&error))?;
-    let tool = |(action, spec)| MemoryTool { spec, action, store: Arc::clone(&store) };
+        .map_err(|error| error.text)?;
+    let tool =
+        |(action, spec)| MemoryTool { spec, action, store: Arc::clone(&store), blocking: blocking.clone() };
     Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
 }
 
@@ -122,6 +128,7 @@ struct MemoryTool {
     spec: ToolSpec,
     action: Action,
     store: Arc<MemoryStore>,
+    blocking: BlockingThreads,
 }
 
 #[derive(Deserialize)]
@@ -148,14 +155,26 @@ struct Delete {
     id: String,
 }
 
+fn failed(error: &MemoryError) -> ToolOutcome {
+    ToolOutcome::error(chain(error))
+}
+
 impl MemoryTool {
+    /// The right to change the memories, for an action that does.
+    async fn lock(&self) -> Result<Option<Lock>, MemoryError> {
+        match self.action {
+            Action::Add | Action::Update | Action::Delete => self.store.lock(&self.blocking).await,
+            Action::Get | Action::Search => Ok(None),
+        }
+    }
+
     /// Does the blocking work.
-    fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
-        let failed = |error: MemoryError| ToolOutcome::error(chain(&error));
+    fn act(&self, arguments: Value, lock: Option<&Lock>) -> Result<String, ToolOutcome> {
+        let failed = |error: MemoryError| failed(&error);
         match self.action {
             Action::Add => {
                 let Add { memory, category } = schema::parse(&self.spec, arguments)?;
-                let id = self.store.add(&memory, category.as_deref()).map_err(failed)?;
+                let id = self.store.add(lock, &memory, category.as_deref()).map_err(failed)?;
                 Ok(format!("Memory added successfully with ID: {id}"))
             }
             Action::Get => {
@@ -170,12 +189,12 @@ impl MemoryTool {
             }
             Action::Update => {
                 let Update { id, memory, category } = schema::parse(&self.spec, arguments)?;
-                self.store.update(&id, &memory, category.as_deref()).map_err(failed)?;
+                self.store.update(lock, &id, &memory, category.as_deref()).map_err(failed)?;
                 Ok(format!("Memory with ID {id} updated successfully"))
             }
             Action::Delete => {
                 let Delete { id } = schema::parse(&self.spec, arguments)?;
-                self.store.delete(&id).map_err(failed)?;
+                self.store.delete(lock, &id).map_err(failed)?;
                 Ok(format!("Memory with ID {id} deleted successfully"))
             }
         }
@@ -189,8 +208,12 @@ impl Tool for MemoryTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
+        let lock = match self.lock().await {
+            Ok(lock) => lock,
+            Err(error) => return failed(&error),
+        };
         let tool = self.clone();
-        match on_blocking_thread(move || tool.act(arguments)).await {
+        match self.blocking.run(move || tool.act(arguments, lock.as_ref())).await {
             Ok(text) => ToolOutcome::ok(text),
             Err(error) => error,
         }

@@ -18,7 +18,6 @@ use self::store::Plan;
 use self::store::PlanStore;
 use super::Kit;
 use super::failed;
-use super::on_blocking_thread;
 use super::outcome_of;
 use super::schema;
 use crate::environment::Environment;
@@ -39,7 +38,7 @@ const FOLDER: &str = "plans";
 pub(crate) fn open(environment: &Arc<Environment>) -> Result<Kit, String> {
     let state_dir = environment.state_dir().ok_or("no folder for its plans: set HOME")?;
     let store = Arc::new(PlanStore { folder: state_dir.join(FOLDER) });
-    let hidden = Arc::new(Hidden::of(&environment.working_dir)?);
+    let hidden = Arc::new(Hidden::of(environment)?);
     let tool = |(action, spec)| PlanTool {
         spec,
         action,
@@ -85,17 +84,19 @@ impl PlanTool {
         let path =
             path.as_deref().map(|path| self.reachable(path)).transpose().map_err(ToolOutcome::error)?;
         let lock = match self.action {
-            Action::Write | Action::UpdateFromFile | Action::Delete | Action::SetStatus => {
-                Some(self.store.lock(name).await.map_err(|error| failed(&error))?)
-            }
+            Action::Write | Action::UpdateFromFile | Action::Delete | Action::SetStatus => Some(
+                self.store.lock(name, &self.environment.blocking).await.map_err(|error| failed(&error))?,
+            ),
             Action::Read | Action::List | Action::Export | Action::Status => None,
         };
         let tool = self.clone();
-        on_blocking_thread(move || match lock {
-            Some(lock) => tool.change(arguments, path, &lock),
-            None => tool.look(&arguments, path),
-        })
-        .await
+        self.environment
+            .blocking
+            .run(move || match lock {
+                Some(lock) => tool.change(arguments, path, &lock),
+                None => tool.look(&arguments, path),
+            })
+            .await
     }
 
     /// The file that the model means by `path`.

@@ -15,9 +15,11 @@ use tokio::time::timeout;
 
 use super::confinement::confine;
 use super::confinement::escapes;
+use crate::blocking::BlockingThreads;
 use crate::environment::Confinement;
 use crate::environment::Environment;
 use crate::files::Files;
+use crate::tool::ToolOutcome;
 
 /// How long a change waits for the lock. Changes take milliseconds; longer than this means that a process hangs.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,11 +70,12 @@ impl SharedFile {
 
     /// Waits for the lock, for [`LOCK_TIMEOUT`] at most. The lock is on a file next to this one, which stays: a lock on
     /// the file itself would be on one that the next change replaces.
-    pub(crate) async fn lock(&self) -> Result<Lock, SharedFileError> {
+    pub(crate) async fn lock(&self, blocking: &BlockingThreads) -> Result<Lock, SharedFileError> {
         let failed = |source| SharedFileError::Write { path: self.path.clone(), source };
-        self.check()?;
-        self.files().create_folders(self.folder()).map_err(failed)?;
-        let file = self.files().open_lock(&self.sibling("lock")).map_err(failed)?;
+        let this = self.clone();
+        let opening = blocking.run(move || Ok(this.open_lock()));
+        let hangs = |outcome: ToolOutcome| failed(io::Error::new(io::ErrorKind::TimedOut, outcome.text));
+        let file = opening.await.map_err(hangs)??;
         let locking = async {
             loop {
                 match file.try_lock() {
@@ -86,6 +89,13 @@ impl SharedFile {
             .await
             .map_err(|_| SharedFileError::Busy { path: self.path.clone() })??;
         Ok(Lock { _file: file })
+    }
+
+    fn open_lock(&self) -> Result<File, SharedFileError> {
+        let failed = |source| SharedFileError::Write { path: self.path.clone(), source };
+        self.check()?;
+        self.files().create_folders(self.folder()).map_err(failed)?;
+        self.files().open_lock(&self.sibling("lock")).map_err(failed)
     }
 
     /// The content, up to one byte more than `max_bytes`; `None` for a file that does not exist.

@@ -20,7 +20,6 @@ use self::forked::Fork;
 use self::forked::RunSkill;
 use super::Kit;
 use super::limited;
-use super::on_blocking_thread;
 use super::schema;
 use super::schema::Schema;
 use crate::environment::Environment;
@@ -55,7 +54,7 @@ enum Source {
 }
 
 /// The tools for these skills; a kit without tools where there are none.
-pub(crate) fn open(agent: &Agent, skills: &Skills, environment: &Environment) -> Kit {
+pub(crate) fn open(agent: &Agent, skills: &Skills, environment: &Arc<Environment>) -> Kit {
     let inline = skills.inline.iter().map(|skill| Skill {
         name: skill.name.clone(),
         description: skill.description.clone(),
@@ -91,7 +90,12 @@ pub(crate) fn open(agent: &Agent, skills: &Skills, environment: &Environment) ->
     let list: String = all.iter().map(listed).collect();
     let forks: Vec<(String, Fork)> = all.iter().filter_map(fork_of).collect();
     let all: Arc<[Skill]> = all.into();
-    let tool = |action, spec| SkillTool { action, spec, skills: Arc::clone(&all) };
+    let tool = |action, spec| SkillTool {
+        action,
+        spec,
+        skills: Arc::clone(&all),
+        environment: Arc::clone(environment),
+    };
     let mut kit = Kit::new([tool(Action::Read, read_spec()), tool(Action::ReadFile, read_file_spec())]);
     if !forks.is_empty() {
         kit.tools.push(Arc::new(RunSkill::new(agent, forks)));
@@ -138,6 +142,7 @@ struct SkillTool {
     action: Action,
     spec: ToolSpec,
     skills: Arc<[Skill]>,
+    environment: Arc<Environment>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +166,7 @@ impl SkillTool {
 
     async fn act(&self, arguments: Value) -> Result<String, ToolOutcome> {
         let refused = |reason: String| ToolOutcome::error(reason);
+        let environment = Arc::clone(&self.environment);
         match self.action {
             Action::Read => {
                 let Read { name } = schema::parse(&self.spec, arguments)?;
@@ -170,7 +176,8 @@ impl SkillTool {
                         Err(refused(format!("skill {name} is not read: run it with run_skill")))
                     }
                     Source::Folder(folder) => {
-                        on_blocking_thread(move || local::text_of(&folder).map_err(refused)).await
+                        let reading = move || local::text_of(&environment, &folder).map_err(refused);
+                        self.environment.blocking.run(reading).await
                     }
                 }
             }
@@ -181,7 +188,8 @@ impl SkillTool {
                         Err(refused(format!("skill {skill_name} has no files")))
                     }
                     Source::Folder(folder) => {
-                        on_blocking_thread(move || local::file_of(&folder, &path).map_err(refused)).await
+                        let reading = move || local::file_of(&environment, &folder, &path).map_err(refused);
+                        self.environment.blocking.run(reading).await
                     }
                 }
             }
@@ -238,7 +246,7 @@ mod tests {
         }))
         .unwrap();
         let agent = testing::team(&[("a", &[], json!({}))]).agents()[0].clone();
-        let kit = open(&agent, &skills, &environment);
+        let kit = open(&agent, &skills, &Arc::new(environment.clone()));
         assert!(
             kit.instruction
                 .unwrap()

@@ -20,7 +20,6 @@ use self::list::Stamp;
 use self::store::TaskStore;
 use super::Kit;
 use super::failed;
-use super::on_blocking_thread;
 use super::outcome_of;
 use super::schema;
 use super::schema::Schema;
@@ -53,7 +52,7 @@ when it is finished.";
 /// The path is not below the working folder, or `.agentsignore` cannot be read.
 pub(crate) fn open(environment: &Arc<Environment>, path: Option<&str>) -> Result<Kit, String> {
     let file = SharedFile::of_run(environment, path.unwrap_or(DEFAULT_FILE))?;
-    let hidden = Hidden::of(&environment.working_dir)?;
+    let hidden = Hidden::of(environment)?;
     let store = Arc::new(TaskStore { file, hidden, environment: Arc::clone(environment) });
     let tool = |(action, spec)| TaskTool { spec, action, store: Arc::clone(&store) };
     Ok(Kit::new(specs().map(tool)).with_instruction(INSTRUCTION))
@@ -216,22 +215,25 @@ impl TaskTool {
             Request::Get(_) | Request::List(_) | Request::Next => None,
         };
         let store = Arc::clone(&self.store);
-        on_blocking_thread(move || {
-            let mut list = store.read().map_err(|error| failed(&error))?;
-            let refused = |error: ChangeError| failed(&error);
-            match (request, lock) {
-                (Request::Get(Id { id }), _) => list.get(&id).map_err(refused),
-                (Request::List(filter), _) => Ok(list.filtered(&filter)),
-                (Request::Change(mut change), Some(lock)) => {
-                    store.describe(&mut change).map_err(|error| failed(&error))?;
-                    let answer = list.apply(change, &stamp()).map_err(refused)?;
-                    store.write(&list, &lock).map_err(|error| failed(&error))?;
-                    Ok(answer)
+        self.store
+            .environment
+            .blocking
+            .run(move || {
+                let mut list = store.read().map_err(|error| failed(&error))?;
+                let refused = |error: ChangeError| failed(&error);
+                match (request, lock) {
+                    (Request::Get(Id { id }), _) => list.get(&id).map_err(refused),
+                    (Request::List(filter), _) => Ok(list.filtered(&filter)),
+                    (Request::Change(mut change), Some(lock)) => {
+                        store.describe(&mut change).map_err(|error| failed(&error))?;
+                        let answer = list.apply(change, &stamp()).map_err(refused)?;
+                        store.write(&list, &lock).map_err(|error| failed(&error))?;
+                        Ok(answer)
+                    }
+                    (Request::Next | Request::Change(_), _) => Ok(list.next()),
                 }
-                (Request::Next | Request::Change(_), _) => Ok(list.next()),
-            }
-        })
-        .await
+            })
+            .await
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) async fn dispatch(context: Context, args: DispatchArgs) -> Result<Exi
 async fn connect(context: &Context, args: &DispatchArgs) -> Result<Connection, Failure> {
     let while_away =
         if args.wait || args.follow { WhileAway::Wait { deadline: None } } else { WhileAway::Fail };
-    let connected = context.connect_as(ConnectionKind::Pooled, while_away).await;
+    let connected = context.connect_to_sign(ConnectionKind::Pooled, while_away).await;
     connected.map_err(|failure| failure.with_outcome(NOTHING))
 }
 

@@ -20,6 +20,7 @@ use crate::cli::RetryArgs;
 use crate::confirm::confirm;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::context::working_dir;
 use crate::failure::Failure;
 use crate::local_worker;
@@ -36,7 +37,7 @@ const NOTHING: &str = "nothing was retried";
 
 /// Dispatches the jobs again, and prints the new ids.
 pub(super) async fn retry(context: Context, args: RetryArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let connection = context.connect_to_sign(ConnectionKind::Pooled, WhileAway::Fail).await?;
     let retried = retry_selected(&context, &connection, &args).await;
     connection.leave().await?;
     retried

@@ -94,7 +94,8 @@ pub(super) async fn run(context: Context, args: RunArgs) -> Result<ExitStatus, F
     let mut run = RunSession::build(context, args)?;
     // Before an embedded server is started for nothing.
     run.check_keys(run.context.common.redis.is_none())?;
-    let connecting = run.context.connect_as(ConnectionKind::Dedicated, WhileAway::Wait { deadline: None });
+    let connecting =
+        run.context.connect_to_sign(ConnectionKind::Dedicated, WhileAway::Wait { deadline: None });
     let Some(connection) = run.shutdown.drain.run_until_cancelled(connecting).await else {
         return Ok(ExitStatus::Interrupted);
     };

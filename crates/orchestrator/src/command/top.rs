@@ -161,7 +161,9 @@ impl Changer {
 
     async fn retry(&self, id: JobId) -> Result<String, Failure> {
         let plan = self.operator.plan_retry(id, RetryMode::Resume, false).await?;
-        let retried = pin!(self.operator.retry_many(vec![plan])).next().await;
+        // Read for each retry: without a usable key the screen is shown all the same.
+        let operator = self.operator.clone().with_key(self.context.dispatcher_key()?);
+        let retried = pin!(operator.retry_many(vec![plan])).next().await;
         let Some(retried) = retried.transpose()? else { return Ok(String::new()) };
         if self.is_embedded {
             local_worker::serve_in_background(&self.context, &self.operator, retried.session, None).await?;

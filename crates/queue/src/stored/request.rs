@@ -15,11 +15,12 @@ use legwork_common::stored::Unreadable;
 use legwork_common::team::SafetyMode;
 use legwork_common::trace::TraceParent;
 use legwork_common::webhook::WebhookUrl;
+use legwork_signing::field;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// What is between a request and its envelope.
-const ENVELOPE: &str = ",\"envelope\":\"";
+/// The field behind a request.
+const ENVELOPE: &str = "envelope";
 
 /// The JSON of a request.
 #[derive(Serialize, Deserialize)]
@@ -107,17 +108,12 @@ pub(crate) fn decode(text: &str, team: &TeamDigest) -> Result<JobSpec, Unreadabl
 
 /// A request with its envelope behind it.
 pub(crate) fn with_envelope(request: &str, envelope: &str) -> String {
-    let open = request.strip_suffix('}').unwrap_or(request);
-    format!("{open}{ENVELOPE}{envelope}\"}}")
+    field::append(request, ENVELOPE, envelope)
 }
 
-/// The request that was signed, and its envelope; `None` where it has none. The value of a text has no bare quotation
-/// mark, so what is found is not inside of one.
+/// The request that was signed, and its envelope; `None` where it has none.
 pub(crate) fn split_envelope(request: &str) -> Option<(String, &str)> {
-    let (open, rest) = request.rsplit_once(ENVELOPE)?;
-    let envelope = rest.strip_suffix("\"}")?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    envelope.bytes().all(is_plain).then(|| (format!("{open}}}"), envelope))
+    field::split(request, ENVELOPE)
 }
 
 /// The agent of a job, from the beginning of its string: where the rest of its request is not read. `None` where a later

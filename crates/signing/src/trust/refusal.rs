@@ -84,6 +84,12 @@ pub enum Refusal {
         /// The key.
         key: KeyId,
     },
+    /// An entry of its turns is not as a trusted worker recorded it: it was altered, moved or added.
+    #[error("entry {number} of the recorded turns is not as a trusted worker recorded it")]
+    Turn {
+        /// Which entry, from 1.
+        number: u64,
+    },
     /// This attempt, or a later one, was begun here before, or the job ended here.
     #[error("the job {job} is a replay: {detail}")]
     Replayed {

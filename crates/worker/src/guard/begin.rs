@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::Restrictions;
 use super::link;
 use super::link::GuardLink;
 use super::process_groups::Lifetime;
 use super::sandbox;
 use super::sandbox::Sandbox;
+use super::user;
 
 /// The first argument of a program that is the start of a guarded command.
 pub(super) const GUARDED: &str = "__guarded";
@@ -38,17 +40,19 @@ const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
 
 /// What comes before a guarded command on its command line.
-pub(super) fn arguments(guard: &GuardLink, lifetime: Lifetime, sandbox: Option<&Sandbox>) -> Vec<OsString> {
+pub(super) fn arguments(guard: &GuardLink, lifetime: Lifetime, restrictions: &Restrictions) -> Vec<OsString> {
     let program = std::process::id().to_string();
-    let ours = [THIS_PROGRAM, GUARDED, lifetime.word(), &program, &guard.name].map(OsString::from);
-    let sandbox = sandbox.into_iter().flat_map(Sandbox::arguments);
+    let user = user::argument(restrictions.user.as_ref());
+    let ours = [THIS_PROGRAM, GUARDED, lifetime.word(), &program, &guard.name, &user].map(OsString::from);
+    let sandbox = restrictions.sandbox.iter().flat_map(Sandbox::arguments);
     ours.into_iter().chain(sandbox).chain([sandbox::end()]).collect()
 }
 
 /// Announces our process group to the guard and becomes the command. Returns only if that failed.
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut next = || arguments.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
-    let (lifetime, program, guard) = (next(), next(), next());
+    let (lifetime, program, guard, user) = (next(), next(), next(), next());
+    // As our own user: the guard hears no other.
     let announced = announce(&lifetime, &program, &guard);
     let sandbox = match announced.and_then(|()| Sandbox::from_arguments(&mut arguments)) {
         Ok(sandbox) => sandbox,
@@ -59,6 +63,11 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     if let Some(Err(error)) = sandbox.map(|sandbox| sandbox.enter()) {
         report("the command was not started: it cannot be confined", &error);
+        return ExitCode::from(NOT_RUN);
+    }
+    // After the sandbox, whose folders our own user can open.
+    if let Err(error) = user::parse(&user).and_then(|user| user.as_ref().map_or(Ok(()), user::become_user)) {
+        report("the command was not started: it cannot run as another user", &error);
         return ExitCode::from(NOT_RUN);
     }
     let Some(command) = arguments.next() else { return ExitCode::from(NOT_RUN) };

@@ -22,6 +22,7 @@ fn words() -> Pending {
         remaining_bytes: 1000,
         flush_requested: false,
         is_followed: false,
+        turn_signer: None,
         written_at: Some(Instant::now()),
     }
 }

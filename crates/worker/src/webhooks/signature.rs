@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fmt::Debug;
+use std::io;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -85,9 +86,7 @@ impl Secrets {
 
     /// Reads the secrets of a file.
     pub(super) fn read(file: &str) -> Result<Self, SecretError> {
-        let failed = |reason: &dyn fmt::Display| SecretError::File { detail: format!("{file}: {reason}") };
-        let (text, _) = read_bounded(Path::new(file), MAX_FILE_BYTES).map_err(|error| failed(&error))?;
-        Self::parse(&text)
+        Self::parse(&text_of(file)?)
     }
 
     /// The header `webhook-signature`: one signature for each secret.
@@ -101,6 +100,12 @@ impl Secrets {
         };
         self.0.iter().filter_map(one).collect::<Vec<String>>().join(" ")
     }
+}
+
+/// The text of a file that has secrets.
+pub(super) fn text_of(file: &str) -> Result<String, SecretError> {
+    let failed = |error: io::Error| SecretError::File { detail: format!("{file}: {error}") };
+    read_bounded(Path::new(file), MAX_FILE_BYTES).map(|(text, _)| text).map_err(failed)
 }
 
 fn secret(word: &str) -> Result<Vec<u8>, SecretError> {

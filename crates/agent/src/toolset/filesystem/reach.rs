@@ -32,7 +32,7 @@ impl Reach {
             entries.iter().map(|entry| folder(environment, entry)).collect::<Result<Vec<_>, _>>()
         };
         let allowed = all(allow)?;
-        let hidden = Hidden::of(&environment.working_dir)?;
+        let hidden = Hidden::of(environment)?;
         Ok(Self { allowed: (!allow.is_empty()).then_some(allowed), denied: all(deny)?, hidden })
     }
 

@@ -1,10 +1,12 @@
 //! The database: one table. Every call opens its own connection, so agents that share the file do not block each other
 //! between calls.
+//!
+//! SQLite finds files by their paths: a command that puts a link into one between a check and the open leads it elsewhere.
+//! So in a confined run the file is read and replaced whole, as other shared files are, and SQLite has it in memory.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,15 +21,27 @@ use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
 
+use crate::blocking::BlockingThreads;
+use crate::files::MAX_FILE_BYTES;
 use crate::toolset::confinement::escapes;
+use crate::toolset::shared_file::Lock;
+use crate::toolset::shared_file::SharedFile;
+use crate::toolset::shared_file::SharedFileError;
 
 /// How long a call waits for the database lock. Writes take milliseconds; longer than this means that a process hangs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the memories are stored.
 #[derive(Debug)]
-pub(super) struct MemoryStore {
-    pub(super) path: PathBuf,
+pub(super) enum MemoryStore {
+    /// A database that SQLite opens.
+    Database {
+        path: PathBuf,
+        /// The folder that links must not lead out of; `None` where the operator chose the place.
+        root: Option<PathBuf>,
+    },
+    /// The database of a confined run.
+    Confined(SharedFile),
 }
 
 /// Why a memory could not be stored or read.
@@ -39,6 +53,10 @@ pub(super) enum MemoryError {
     Outside { path: PathBuf },
     #[error("the memory database failed")]
     Database(#[from] rusqlite::Error),
+    #[error(transparent)]
+    File(#[from] SharedFileError),
+    #[error("the memory database is larger than {MAX_FILE_BYTES} bytes")]
+    TooLarge,
     #[error("Memory with ID {0} not found")]
     Unknown(String),
 }
@@ -68,56 +86,109 @@ pub(super) fn to_json(memories: &[Memory]) -> String {
 }
 
 impl MemoryStore {
-    /// Creates the folder, readable by this user only, and the table. With `root`, links must not lead out of it.
+    /// The right to change a database that is replaced whole; `None` where SQLite serializes the changes.
+    pub(super) async fn lock(&self, blocking: &BlockingThreads) -> Result<Option<Lock>, MemoryError> {
+        match self {
+            Self::Database { .. } => Ok(None),
+            Self::Confined(file) => Ok(Some(file.lock(blocking).await?)),
+        }
+    }
+
+    /// Creates the folder, readable by this user only, and the table.
     ///
     /// # Errors
     ///
     /// [`MemoryError`]. A folder that was created stays.
-    pub(super) fn prepare(&self, root: Option<&Path>) -> Result<(), MemoryError> {
-        let folder = self.path.parent().unwrap_or(&self.path);
-        let failed = |source| MemoryError::Folder { path: folder.to_owned(), source };
-        if let Some(root) = root
-            && escapes(&self.path, root).map_err(failed)?
-        {
-            return Err(MemoryError::Outside { path: self.path.clone() });
+    pub(super) fn prepare(&self, lock: Option<&Lock>) -> Result<(), MemoryError> {
+        if let Self::Database { path, .. } = self {
+            self.check()?;
+            let folder = path.parent().unwrap_or(path);
+            let failed = |source| MemoryError::Folder { path: folder.to_owned(), source };
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        let database = self.open()?;
-        database.execute_batch(
-            "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",
-        )?;
-        // Older databases of this format lack the column.
-        let has_category = "SELECT 1 FROM pragma_table_info('memories') WHERE name = 'category'";
-        if database.query_row(has_category, [], |_| Ok(())).optional()?.is_none() {
-            database.execute_batch("ALTER TABLE memories ADD COLUMN category TEXT")?;
+        self.change(lock, |database| {
+            database.execute_batch(
+                "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",
+            )?;
+            // Older databases of this format lack the column.
+            let has_category = "SELECT 1 FROM pragma_table_info('memories') WHERE name = 'category'";
+            if database.query_row(has_category, [], |_| Ok(())).optional()?.is_none() {
+                database.execute_batch("ALTER TABLE memories ADD COLUMN category TEXT")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Checks that no link leads out of the root.
+    fn check(&self) -> Result<(), MemoryError> {
+        let Self::Database { path, root: Some(root) } = self else { return Ok(()) };
+        let failed = |source| MemoryError::Folder { path: path.clone(), source };
+        if escapes(path, root).map_err(failed)? {
+            return Err(MemoryError::Outside { path: path.clone() });
         }
         Ok(())
     }
 
-    fn open(&self) -> rusqlite::Result<Connection> {
-        let database = Connection::open(&self.path)?;
-        database.busy_timeout(BUSY_TIMEOUT)?;
-        Ok(database)
+    fn open(&self) -> Result<Connection, MemoryError> {
+        match self {
+            Self::Database { path, .. } => {
+                self.check()?;
+                let database = Connection::open(path)?;
+                database.busy_timeout(BUSY_TIMEOUT)?;
+                Ok(database)
+            }
+            Self::Confined(file) => {
+                let mut database = Connection::open_in_memory()?;
+                let content = file.read(MAX_FILE_BYTES)?.unwrap_or_default();
+                if content.len() as u64 > MAX_FILE_BYTES {
+                    return Err(MemoryError::TooLarge);
+                }
+                if !content.is_empty() {
+                    database.deserialize_read_exact("main", content.as_slice(), content.len(), false)?;
+                }
+                Ok(database)
+            }
+        }
+    }
+
+    /// Changes the database. A crash in the middle leaves it as it was.
+    fn change<T>(
+        &self,
+        lock: Option<&Lock>,
+        work: impl FnOnce(&Connection) -> Result<T, MemoryError>,
+    ) -> Result<T, MemoryError> {
+        let mut database = self.open()?;
+        let done = work(&database)?;
+        if let (Self::Confined(file), Some(lock)) = (self, lock) {
+            file.replace(&database.serialize("main")?, lock)?;
+        }
+        Ok(done)
     }
 
     /// Stores a memory and returns its id: the current time in nanoseconds, as in docker-agent.
-    pub(super) fn add(&self, memory: &str, category: Option<&str>) -> Result<String, MemoryError> {
-        let database = self.open()?;
+    pub(super) fn add(
+        &self,
+        lock: Option<&Lock>,
+        memory: &str,
+        category: Option<&str>,
+    ) -> Result<String, MemoryError> {
         let now = Timestamp::now();
         let created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut nanoseconds = now.as_nanosecond();
-        loop {
-            let id = nanoseconds.to_string();
-            let added = database.execute(
-                "INSERT INTO memories (id, created_at, memory, category) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                params![id, created_at, memory, category],
-            )?;
-            if added == 1 {
-                return Ok(id);
+        self.change(lock, |database| {
+            loop {
+                let id = nanoseconds.to_string();
+                let added = database.execute(
+                    "INSERT INTO memories (id, created_at, memory, category) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                    params![id, created_at, memory, category],
+                )?;
+                if added == 1 {
+                    return Ok(id);
+                }
+                // Another process used this nanosecond. The insertion is atomic, so trying the next one is safe.
+                nanoseconds += 1;
             }
-            // Another process used this nanosecond. The insertion is atomic, so trying the next one is safe.
-            nanoseconds += 1;
-        }
+        })
     }
 
     /// The memories that contain all words of `query`, ignoring case, in the order of insertion. An empty query matches
@@ -147,17 +218,27 @@ impl MemoryStore {
     /// # Errors
     ///
     /// [`MemoryError::Unknown`] where no memory has this id.
-    pub(super) fn update(&self, id: &str, memory: &str, category: Option<&str>) -> Result<(), MemoryError> {
-        let changed = self.open()?.execute(
-            "UPDATE memories SET memory = ?2, category = COALESCE(?3, category) WHERE id = ?1",
-            params![id, memory, category],
-        )?;
-        if changed == 0 { Err(MemoryError::Unknown(id.to_owned())) } else { Ok(()) }
+    pub(super) fn update(
+        &self,
+        lock: Option<&Lock>,
+        id: &str,
+        memory: &str,
+        category: Option<&str>,
+    ) -> Result<(), MemoryError> {
+        self.change(lock, |database| {
+            let changed = database.execute(
+                "UPDATE memories SET memory = ?2, category = COALESCE(?3, category) WHERE id = ?1",
+                params![id, memory, category],
+            )?;
+            if changed == 0 { Err(MemoryError::Unknown(id.to_owned())) } else { Ok(()) }
+        })
     }
 
     /// Deletes a memory. An unknown id is not an error.
-    pub(super) fn delete(&self, id: &str) -> Result<(), MemoryError> {
-        self.open()?.execute("DELETE FROM memories WHERE id = ?1", params![id])?;
-        Ok(())
+    pub(super) fn delete(&self, lock: Option<&Lock>, id: &str) -> Result<(), MemoryError> {
+        self.change(lock, |database| {
+            database.execute("DELETE FROM memories WHERE id = ?1", params![id])?;
+            Ok(())
+        })
     }
 }

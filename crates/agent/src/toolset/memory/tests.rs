@@ -1,11 +1,13 @@
 //! The memory tools on databases in temporary folders.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::*;
+use crate::environment::Confinement;
 use crate::testing;
 use crate::toolset::tests::call;
 
@@ -110,4 +112,41 @@ async fn a_database_without_the_category_column_is_upgraded() {
     let tools = tools(&testing::environment(folder.path()), Some("./m.db")).await;
     let listed = call(&tools, "get_memories", json!({})).await.text;
     assert_eq!(listed, r#"[{"id":"1","created_at":"2025-01-01T00:00:00Z","memory":"old"}]"#);
+}
+
+#[tokio::test]
+async fn in_a_confined_run_no_link_leads_to_another_database() {
+    let top = tempfile::tempdir().unwrap();
+    let (job, other) = (top.path().join("job"), top.path().join("other"));
+    for folder in [&job, &other] {
+        fs::create_dir(folder).unwrap();
+    }
+    let others = tools(&testing::environment(&other), Some("m.db")).await;
+    add(&others, json!({"memory": "not for this job"})).await;
+    let mut environment = testing::environment(&job);
+    environment.confinement = Some(Confinement { folder: job.clone(), readable: Vec::new(), user: None });
+    let own = tools(&environment, Some("db/m.db")).await;
+    let id = add(&own, json!({"memory": "tea"})).await;
+    assert_eq!(found(&tools(&environment, Some("db/m.db")).await, json!({})).await, ["tea"]);
+    assert!(!call(&own, "update_memory", json!({"id": id, "memory": "coffee"})).await.is_error);
+    // SQLite itself reads what is stored.
+    let stored = Connection::open(job.join("db/m.db")).unwrap();
+    let memory: String = stored.query_row("SELECT memory FROM memories", [], |row| row.get(0)).unwrap();
+    assert_eq!(memory, "coffee");
+
+    // A command of the job puts a link there after the toolset was opened.
+    fs::rename(job.join("db"), job.join("before")).unwrap();
+    symlink(&other, job.join("db")).unwrap();
+    for (tool, arguments) in [
+        ("get_memories", json!({})),
+        ("add_memory", json!({"memory": "x"})),
+        ("delete_memory", json!({"id": id})),
+    ] {
+        let outcome = call(&own, tool, arguments).await;
+        assert!(outcome.is_error, "{tool}: {}", outcome.text);
+    }
+    assert_eq!(found(&others, json!({})).await, ["not for this job"]);
+    fs::remove_file(job.join("db")).unwrap();
+    fs::rename(job.join("before"), job.join("db")).unwrap();
+    assert_eq!(found(&own, json!({})).await, ["coffee"]);
 }

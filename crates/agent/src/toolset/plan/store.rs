@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 use thiserror::Error;
 
+pub(super) use crate::blocking::BlockingThreads;
 pub(super) use crate::toolset::shared_file::Lock;
 use crate::toolset::shared_file::SharedFile;
 use crate::toolset::shared_file::SharedFileError;
@@ -109,8 +110,8 @@ impl PlanStore {
         SharedFile { path: self.folder.join(format!("{name}.json")), root: None, confinement: None }
     }
 
-    pub(super) async fn lock(&self, name: &str) -> Result<Lock, PlanError> {
-        Ok(self.file(name).lock().await?)
+    pub(super) async fn lock(&self, name: &str, blocking: &BlockingThreads) -> Result<Lock, PlanError> {
+        Ok(self.file(name).lock(blocking).await?)
     }
 
     /// The plan; `None` where there is none.

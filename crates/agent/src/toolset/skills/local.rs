@@ -45,7 +45,7 @@ pub(super) fn find(environment: &Environment) -> (Vec<Skill>, Vec<String>) {
     }
     let (mut found, mut warnings) = (Vec::new(), Vec::new());
     for (root, depth) in roots {
-        search(&root, depth, &mut found, &mut warnings);
+        search(environment, &root, depth, &mut found, &mut warnings);
     }
     if found.len() > MAX_SKILLS {
         warnings.push(format!("only the first {MAX_SKILLS} of {} skills are used", found.len()));
@@ -55,35 +55,41 @@ pub(super) fn find(environment: &Environment) -> (Vec<Skill>, Vec<String>) {
 }
 
 /// Searches the folders in `root`, in the order of their names.
-fn search(root: &Path, depth: usize, found: &mut Vec<Skill>, warnings: &mut Vec<String>) {
+fn search(
+    environment: &Environment,
+    root: &Path,
+    depth: usize,
+    found: &mut Vec<Skill>,
+    warnings: &mut Vec<String>,
+) {
     let Ok(entries) = fs::read_dir(root) else { return };
     let mut folders: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
     folders.sort();
     for folder in folders {
         if folder.join(FILE).is_file() {
-            match read(&folder) {
+            match read(environment, &folder) {
                 Ok(skill) => found.push(skill),
                 Err(reason) => {
                     warnings.push(format!("skill {} cannot be used: {reason}", folder.join(FILE).display()));
                 }
             }
         } else if depth > 1 {
-            search(&folder, depth - 1, found, warnings);
+            search(environment, &folder, depth - 1, found, warnings);
         }
     }
 }
 
 /// The skill in a folder, by its front matter.
-fn read(folder: &Path) -> Result<Skill, String> {
-    let text = read_text(&folder.join(FILE))?;
+fn read(environment: &Environment, folder: &Path) -> Result<Skill, String> {
+    let text = read_text(environment.files_at(folder), &folder.join(FILE))?;
     let missing = || "it has no front matter with name and description".to_owned();
     let (front, _) = parts(&text).ok_or_else(missing)?;
     let front = yaml_to_json(front).map_err(|error| format!("its front matter is not YAML: {error}"))?;
     let field = |name: &str| front[name].as_str().map(str::trim).filter(|text| !text.is_empty());
     let (name, description) = field("name").zip(field("description")).ok_or_else(missing)?;
     let source = match field("context") {
-        Some("fork") => Source::Forked(Box::new(fork(folder, &front)?)),
+        Some("fork") => Source::Forked(Box::new(fork(&text, &front)?)),
         Some(_) | None => Source::Folder(folder.to_owned()),
     };
     Ok(Skill { name: name.to_owned(), description: description.to_owned(), source })
@@ -91,7 +97,7 @@ fn read(folder: &Path) -> Result<Skill, String> {
 
 /// A skill that runs in a conversation of its own. Its model and its toolsets would be those of an agent file, which the
 /// folder has not: a skill that names them cannot be used.
-fn fork(folder: &Path, front: &Value) -> Result<Fork, String> {
+fn fork(text: &str, front: &Value) -> Result<Fork, String> {
     for name in ["model", "toolsets"] {
         if !front[name].is_null() {
             return Err(format!(
@@ -99,7 +105,7 @@ fn fork(folder: &Path, front: &Value) -> Result<Fork, String> {
             ));
         }
     }
-    Ok(Fork { text: text_of(folder)?, allowed_tools: allowed_tools(front)?, ..Fork::default() })
+    Ok(Fork { text: body(text), allowed_tools: allowed_tools(front)?, ..Fork::default() })
 }
 
 /// The names of `allowed-tools`: a list, or a text with commas or spaces. Empty where the key is not there, for all tools.
@@ -129,25 +135,28 @@ fn parts(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The text of a skill without its front matter.
-pub(super) fn text_of(folder: &Path) -> Result<String, String> {
-    let text = read_text(&folder.join(FILE))?;
-    Ok(parts(&text).map_or(text.as_str(), |(_, text)| text).trim_end().to_owned())
+pub(super) fn text_of(environment: &Environment, folder: &Path) -> Result<String, String> {
+    read_text(environment.files_at(folder), &folder.join(FILE)).map(|text| body(&text))
+}
+
+fn body(text: &str) -> String {
+    parts(text).map_or(text, |(_, text)| text).trim_end().to_owned()
 }
 
 /// A file of a skill. Its path must lead to a file in the skill's folder, links included.
-pub(super) fn file_of(folder: &Path, path: &str) -> Result<String, String> {
+pub(super) fn file_of(environment: &Environment, folder: &Path, path: &str) -> Result<String, String> {
     let failed = |error| format!("{path} cannot be read: {error}");
     let root = folder.canonicalize().map_err(failed)?;
     let file = root.join(path).canonicalize().map_err(failed)?;
     if !file.starts_with(&root) {
         return Err(format!("{path} is not in the skill's folder"));
     }
-    read_text(&file)
+    read_text(environment.files_at(folder), &file)
 }
 
-fn read_text(file: &Path) -> Result<String, String> {
+fn read_text(files: Files<'_>, file: &Path) -> Result<String, String> {
     let failed = |error: io::Error| format!("{} cannot be read: {error}", file.display());
-    match Files::new(None).read(file, MAX_FILE_BYTES) {
+    match files.read(file, MAX_FILE_BYTES) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
             Err(format!("{} has more than 1 MiB", file.display()))

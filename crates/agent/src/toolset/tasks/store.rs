@@ -52,7 +52,7 @@ pub(super) enum TaskStoreError {
 impl TaskStore {
     /// See [`SharedFile::lock`].
     pub(super) async fn lock(&self) -> Result<Lock, TaskStoreError> {
-        Ok(self.file.lock().await?)
+        Ok(self.file.lock(&self.environment.blocking).await?)
     }
 
     /// Reads the list. A file that does not exist yet is an empty list.

@@ -204,7 +204,7 @@ async fn the_list_of_a_confined_run_stays_within_its_folder() {
     fs::write(other.join("text"), "secret").unwrap();
     // The working folder is above what the run may reach.
     let mut environment = testing::environment(top.path());
-    environment.confinement = Some(Confinement { folder: job.clone(), readable: Vec::new() });
+    environment.confinement = Some(Confinement { folder: job.clone(), readable: Vec::new(), user: None });
     let environment = Arc::new(environment);
     let inside = super::open(&environment, Some("job/lists/t.json")).unwrap().tools;
     call(&inside, "create_task", json!({"title": "x"})).await;

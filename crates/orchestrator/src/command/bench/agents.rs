@@ -12,6 +12,7 @@ use legwork_common::policy::Policy;
 use legwork_common::team;
 use legwork_queue::operator::bench::Measurement;
 use legwork_worker::guard::Guard;
+use legwork_worker::guard::Restrictions;
 use legwork_worker::permits::Permits;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::AgentRunner;
@@ -90,7 +91,7 @@ pub(super) async fn agents(
         variables: BTreeMap::new(),
         inherited: Inherited::default(),
         permits: Permits::default(),
-        sandbox: None,
+        restrictions: Restrictions::default(),
         work_dir: WorkDir::Shared(env::temp_dir()),
         needs_keys: false,
         guard: Guard::default(),
