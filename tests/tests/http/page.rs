@@ -92,6 +92,7 @@ fn a_browser_with_a_hundred_thousand_jobs() {
 }
 
 /// Drives the page in a browser, with so many jobs in the queue towards the end.
+#[expect(clippy::print_stdout, reason = "what took how long")]
 fn drive(jobs: u32) {
     let Some(tools) = installed_by("page", "install-page-tools") else { return };
     let Some(browser) = on_path(&["chromium", "chromium-browser", "google-chrome"]) else { return };
