@@ -305,7 +305,7 @@ mod tests {
                 let key = headers.get("x-key").map(|value| value.to_str().unwrap().to_owned());
                 kept.lock().unwrap().push((key, body));
                 let at = count.fetch_add(1, Ordering::SeqCst).min(statuses.len() - 1);
-                (axum::http::StatusCode::from_u16(statuses[at]).unwrap(), "because")
+                (StatusCode::from_u16(statuses[at]).unwrap(), "because")
             }),
         );
         (testing::serve(app).await, received)
