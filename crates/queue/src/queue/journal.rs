@@ -6,7 +6,6 @@ use legwork_common::id::JobId;
 use legwork_common::job::Usage;
 
 use crate::answer::Answer;
-use crate::answer::Word;
 use crate::error::QueueError;
 use crate::port::Append;
 use crate::port::Appended;
@@ -113,14 +112,6 @@ impl Queue {
         });
         self.link.ask("drop fences", &command).await.map(drop)
     }
-}
-
-/// Splits a stream entry into its name and its first field.
-pub(super) fn read_entry(answer: Answer) -> Result<(Word, Word, Answer), QueueError> {
-    let mut parts = answer.items()?;
-    let name = parts.item()?.word()?;
-    let mut fields = parts.item()?.items()?;
-    Ok((name, fields.item()?.word()?, fields.item()?))
 }
 
 fn read_begun(answer: Answer) -> Result<Option<Begun>, QueueError> {
