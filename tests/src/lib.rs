@@ -8,6 +8,7 @@
 //! - [`command_proxy`]: a proxy in front of Redis that injects a fault into the n-th command.
 //! - [`receiver`]: a receiver of webhooks.
 //! - [`provider`]: a fake model provider over HTTP with prepared answers.
+//! - [`network`]: hosts of their own, whose packets can be dropped.
 //! - [`hung_mount`]: a file system that never answers.
 //! - [`hostile`]: a server without an end, and agents that attack their worker.
 //! - [`tools`]: third-party MCP programs, if they are installed.
@@ -18,6 +19,7 @@ pub mod command_proxy;
 pub mod exact_output;
 pub mod hostile;
 pub mod hung_mount;
+pub mod network;
 pub mod programs;
 pub mod provider;
 pub mod proxy;

@@ -24,6 +24,7 @@ use rustix::process::kill_process;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::network::Host;
 use crate::redis::Redis;
 
 /// Timeout of every wait in the whole-system tests. Several times longer than the slowest of them (a few leases of 10 s)
@@ -38,6 +39,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub struct StateFolder {
     folder: TempDir,
     environment: BTreeMap<String, String>,
+    /// The words before each command line; none on this machine's own network.
+    entering: Vec<String>,
 }
 
 /// Exit status and captured output of a program.
@@ -91,7 +94,7 @@ impl StateFolder {
         }
         environment
             .insert(variables::STATE_DIR.to_owned(), folder.path().join("state").display().to_string());
-        Self { folder, environment }
+        Self { folder, environment, entering: Vec::new() }
     }
 
     /// The same, and it is the default of a user whose home it has: programs that are started by others, who hand on
@@ -107,6 +110,11 @@ impl StateFolder {
     /// Sets an environment variable for programs started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Runs programs that are started from now on at this host.
+    pub fn move_to(&mut self, host: &Host) {
+        self.entering = host.entering();
     }
 
     /// Joins `name` to the folder's path; the file need not exist.
@@ -138,8 +146,9 @@ impl StateFolder {
 
     /// A program that is not part of Legwork, run in this folder and environment.
     pub fn other_program(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().envs(&self.environment).current_dir(self.folder.path());
+        let mut words = self.entering.iter().map(OsStr::new).chain([program.as_ref()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).env_clear().envs(&self.environment).current_dir(self.folder.path());
         command
     }
 

@@ -13,7 +13,6 @@ use legwork_queue::Caller;
 use legwork_queue::port::DispatchedBy;
 use legwork_queue::port::Lane;
 use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
 use legwork_worker::WorkerSettings;
 use legwork_worker::guard::Guard;
 use serde_json::Value;
@@ -121,17 +120,7 @@ pub(crate) fn session() -> (Caller, OpenSession) {
         root_agent: None,
         approvals: None,
     };
-    let open = OpenSession {
-        session,
-        owner: None,
-        owner_grace: Duration::ZERO,
-        on_end: SessionEnd::Keep,
-        cap: 20,
-        quota: 0,
-        budget: None,
-        max_cost: None,
-        own_lane: false,
-    };
+    let open = OpenSession { cap: 20, ..OpenSession::unlimited(session) };
     (caller, open)
 }
 

@@ -23,6 +23,7 @@ mod long_job;
 mod many;
 mod measurements;
 mod money;
+mod networks;
 mod on_call;
 mod operations;
 mod people;

@@ -1,7 +1,5 @@
 //! The queue's side of a measurement: a namespace of its own, jobs that do nothing, and what the server spent on them.
 
-use std::time::Duration;
-
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::Cause;
@@ -19,7 +17,6 @@ use crate::port::Enqueue;
 use crate::port::Lane;
 use crate::port::NewJob;
 use crate::port::OpenSession;
-use crate::port::SessionEnd;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
 use crate::queue::ConnectionKind;
@@ -55,17 +52,7 @@ impl Measurement {
         let mut namespace = format!("bench-{}", session.uuid().simple());
         namespace.truncate(NAMESPACE_BYTES);
         let queue = Queue::connect(target, &namespace, settings, ConnectionKind::Dedicated).await?;
-        let open = OpenSession {
-            session,
-            owner: None,
-            owner_grace: Duration::ZERO,
-            on_end: SessionEnd::Keep,
-            cap: 0,
-            quota: 0,
-            own_lane: false,
-            budget: None,
-            max_cost: None,
-        };
+        let open = OpenSession::unlimited(session);
         queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));
         queue.store_team(session, &team, "{}").await?;

@@ -50,6 +50,23 @@ pub struct OpenSession {
     pub max_cost: Option<Money>,
 }
 
+impl OpenSession {
+    /// A session without an owner and without limits, whose jobs are kept.
+    pub fn unlimited(session: SessionId) -> Self {
+        Self {
+            session,
+            owner: None,
+            owner_grace: Duration::ZERO,
+            on_end: SessionEnd::Keep,
+            cap: 0,
+            quota: 0,
+            own_lane: false,
+            budget: None,
+            max_cost: None,
+        }
+    }
+}
+
 /// The outcome of opening a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {

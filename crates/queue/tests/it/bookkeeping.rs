@@ -55,15 +55,11 @@ async fn keys(redis: &PrivateRedis, pattern: &str) -> Vec<String> {
 
 fn owned(session: SessionId, owner: RunToken, own_lane: bool) -> OpenSession {
     OpenSession {
-        session,
         owner: Some(owner),
-        owner_grace: Duration::ZERO,
         on_end: SessionEnd::Stop,
         cap: 1,
-        quota: 0,
         own_lane,
-        budget: None,
-        max_cost: None,
+        ..OpenSession::unlimited(session)
     }
 }
 

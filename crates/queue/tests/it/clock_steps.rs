@@ -72,15 +72,10 @@ async fn the_lease_of_an_owner_ends() {
     let redis = PrivateRedis::start();
     let (it, _) = scene(&redis).await;
     let open = OpenSession {
-        session: SessionId::random(),
         owner: Some(RunToken::random()),
         owner_grace: Duration::from_secs(2),
         on_end: SessionEnd::Stop,
-        cap: 0,
-        quota: 0,
-        own_lane: false,
-        budget: None,
-        max_cost: None,
+        ..OpenSession::unlimited(SessionId::random())
     };
     it.queue.open(&open).await.unwrap();
     step_back_an_hour(&redis).await;

@@ -142,6 +142,14 @@ async fn a_flushed_script_cache_is_filled_again() {
 }
 
 /// The greatest id of a connection other than this one.
+/// A session that is opened over a connection of this kind.
+async fn session_over(redis: &PrivateRedis, kind: ConnectionKind) -> (Queue, TestSession) {
+    let settings = FleetSettings::default();
+    let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
+    let it = TestSession::open(&queue, 20).await;
+    (queue, it)
+}
+
 async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
     let own: u64 = redis::cmd("CLIENT").arg("ID").query_async(raw).await.unwrap();
     let list = clients(raw).await;
@@ -153,9 +161,7 @@ async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
 async fn the_connection_to_a_server_that_became_read_only_is_replaced() {
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
-        let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = TestSession::open(&queue, 20).await;
+        let (queue, it) = session_over(&redis, kind).await;
         it.one().await;
         let mut raw = redis.raw().await;
         let before = newest_client(&mut raw).await;
@@ -181,9 +187,7 @@ async fn the_connection_to_a_server_that_became_read_only_is_replaced() {
 async fn a_killed_connection_is_replaced() {
     let redis = PrivateRedis::start();
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
-        let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = TestSession::open(&queue, 20).await;
+        let (queue, it) = session_over(&redis, kind).await;
         let mut raw = redis.raw().await;
         for _ in 0..3 {
             run(&mut raw, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
@@ -199,17 +203,7 @@ async fn round(it: &TestSession, lose: impl Fn()) {
     lose();
     let owner = Some(RunToken::random());
     let session = SessionId::random();
-    let open = OpenSession {
-        session,
-        owner,
-        owner_grace: Duration::ZERO,
-        on_end: SessionEnd::Stop,
-        cap: 1,
-        quota: 0,
-        own_lane: false,
-        budget: None,
-        max_cost: None,
-    };
+    let open = OpenSession { owner, on_end: SessionEnd::Stop, cap: 1, ..OpenSession::unlimited(session) };
     assert_eq!(it.queue.open(&open).await.unwrap(), Opened::Open);
     lose();
     let id = it.one().await;
@@ -319,9 +313,7 @@ async fn a_missing_server_is_unreachable_in_time() {
 async fn a_step_on_a_server_that_went_away_ends_in_time() {
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
-        let settings = FleetSettings::default();
-        let queue = Queue::connect(&redis.target(), "test", &settings, kind).await.unwrap();
-        let it = TestSession::open(&queue, 20).await;
+        let (queue, it) = session_over(&redis, kind).await;
         drop(redis);
         let began = Instant::now();
         let error = queue.store_team(it.session, &it.team, "{}").await.unwrap_err();

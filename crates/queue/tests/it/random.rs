@@ -124,17 +124,8 @@ impl World {
         let owner = RunToken::random();
         if let Some(on_end) = owned {
             let (session, owner) = (it.session, Some(owner));
-            let open = OpenSession {
-                session,
-                owner,
-                owner_grace: Duration::ZERO,
-                on_end,
-                cap: CAP,
-                quota: QUOTA,
-                own_lane: false,
-                budget: None,
-                max_cost: None,
-            };
+            let open =
+                OpenSession { owner, on_end, cap: CAP, quota: QUOTA, ..OpenSession::unlimited(session) };
             queue.open(&open).await.unwrap();
         }
         let workers: Vec<WorkerId> = (0..WORKERS).map(|_| WorkerId::random_on("test")).collect();

@@ -1,7 +1,5 @@
 //! The state that the agents of a session share: a todo list and a token budget.
 
-use std::time::Duration;
-
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_common::money::Money;
@@ -172,17 +170,7 @@ async fn a_todo_of_the_root_is_added_once_when_the_reply_is_lost() {
 
 async fn open(queue: &Queue, session: SessionId, owner: Option<RunToken>, budget: u64) {
     let on_end = SessionEnd::Keep;
-    let open = OpenSession {
-        session,
-        owner,
-        owner_grace: Duration::ZERO,
-        on_end,
-        cap: 0,
-        quota: 0,
-        own_lane: false,
-        budget: Some(budget),
-        max_cost: None,
-    };
+    let open = OpenSession { owner, on_end, budget: Some(budget), ..OpenSession::unlimited(session) };
     queue.open(&open).await.unwrap();
 }
 
@@ -307,17 +295,7 @@ async fn a_limit_in_money_is_nothing_that_an_earlier_release_takes_for_tokens_or
     {
         let plain = TestSession::open(&queue, 0).await;
         let it = TestSession { session: SessionId::random_in_shard_of(plain.one().await), ..plain };
-        let open = OpenSession {
-            session: it.session,
-            owner: None,
-            owner_grace: Duration::ZERO,
-            on_end: SessionEnd::Keep,
-            cap: 0,
-            quota: 0,
-            own_lane: false,
-            budget: tokens,
-            max_cost: money,
-        };
+        let open = OpenSession { budget: tokens, max_cost: money, ..OpenSession::unlimited(it.session) };
         queue.open(&open).await.unwrap();
         assert_eq!(queue.cost_limit(it.session).await.unwrap(), money);
         // An earlier release reads the tokens' hash, and takes one without a limit for spent.

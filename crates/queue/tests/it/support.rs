@@ -35,7 +35,6 @@ use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::NewJob;
 use legwork_queue::port::OpenSession;
-use legwork_queue::port::SessionEnd;
 use legwork_queue::port::Watch as _;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
@@ -146,17 +145,7 @@ impl TestSession {
     pub(crate) async fn open_within(queue: &Queue, cap: u32, quota: u32) -> Self {
         let session = SessionId::random();
         let team = TeamDigest("0".repeat(64));
-        let open = OpenSession {
-            session,
-            owner: None,
-            owner_grace: Duration::ZERO,
-            on_end: SessionEnd::Keep,
-            cap,
-            quota,
-            own_lane: false,
-            budget: None,
-            max_cost: None,
-        };
+        let open = OpenSession { cap, quota, ..OpenSession::unlimited(session) };
         queue.open(&open).await.unwrap();
         queue.store_team(session, &team, "{}").await.unwrap();
         Self { queue: queue.clone(), session, team, worker: WorkerId::random_on("test") }

@@ -207,11 +207,17 @@ fn blocks_that_are_not_known_are_passed_over() {
     hold::<Anthropic>(table);
 }
 
+/// One call, and two, as they come out.
+const ONE: &str = r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#;
+const BOTH: &str = r#"note[a]({"a":"x"}) note[b]({"a":"x"}) 20/0/9 WantsTools"#;
+
+/// A stream that ends because the model wants these calls to be made.
+fn made(calls: &[String]) -> String {
+    stream(calls, "tool_use")
+}
+
 #[test]
 fn calls_whatever_the_indices() {
-    let made = |calls: &[String]| stream(calls, "tool_use");
-    let one = r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#;
-    let both = r#"note[a]({"a":"x"}) note[b]({"a":"x"}) 20/0/9 WantsTools"#;
     let null = |body: String| body.replace("\"index\":0,", "\"index\":null,");
     let interleaved = [
         call_start(0, "a", "note"),
@@ -223,13 +229,13 @@ fn calls_whatever_the_indices() {
     ];
     let nameless = [call_start(0, "", "note"), call_start(0, "", "note"), input(0, "{\"a\":1}")];
     let table: &[Case<'_>] = &[
-        ("one", made(&[call(0, "a")]), one),
-        ("two", made(&[call(0, "a"), call(1, "b")]), both),
-        ("huge index", made(&[call(u32::MAX, "a")]), one),
-        ("one index", made(&[call(0, "a"), call(0, "b")]), both),
-        ("null index", null(made(&[call(0, "a"), call(0, "b")])), both),
-        ("another index", made(&[call_start(1, "a", "note"), input(2, "{\"a\":\"x\"}")]), one),
-        ("interleaved", made(&interleaved), both),
+        ("one", made(&[call(0, "a")]), ONE),
+        ("two", made(&[call(0, "a"), call(1, "b")]), BOTH),
+        ("huge index", made(&[call(u32::MAX, "a")]), ONE),
+        ("one index", made(&[call(0, "a"), call(0, "b")]), BOTH),
+        ("null index", null(made(&[call(0, "a"), call(0, "b")])), BOTH),
+        ("another index", made(&[call_start(1, "a", "note"), input(2, "{\"a\":\"x\"}")]), ONE),
+        ("interleaved", made(&interleaved), BOTH),
         ("no ids", made(&nameless), r#"note[made_1]({}) note[made_2]({"a":1}) 20/0/9 WantsTools"#),
         (
             "one id",
@@ -242,24 +248,21 @@ fn calls_whatever_the_indices() {
 
 #[test]
 fn calls_in_any_form() {
-    let made = |calls: &[String]| stream(calls, "tool_use");
-    let one = r#"note[a]({"a":"x"}) 20/0/9 WantsTools"#;
-    let both = r#"note[a]({"a":"x"}) note[b]({"a":"x"}) 20/0/9 WantsTools"#;
     let whole =
         |input: Value| start(0, json!({"type": "tool_use", "id": "a", "name": "note", "input": input}));
     let table: &[Case<'_>] = &[
         ("no input", made(&[call_start(0, "a", "note"), stop(0)]), "note[a]({}) 20/0/9 WantsTools"),
-        ("input in the start", made(&[whole(json!({"a": "x"})), stop(0)]), one),
-        ("input in the start, never stopped", made(&[whole(json!({"a": "x"})), call(1, "b")]), both),
-        ("input as text", made(&[whole(json!("{\"a\":\"x\"}")), stop(0)]), one),
+        ("input in the start", made(&[whole(json!({"a": "x"})), stop(0)]), ONE),
+        ("input in the start, never stopped", made(&[whole(json!({"a": "x"})), call(1, "b")]), BOTH),
+        ("input as text", made(&[whole(json!("{\"a\":\"x\"}")), stop(0)]), ONE),
         ("input null", made(&[whole(Value::Null), stop(0)]), "note[a]({}) 20/0/9 WantsTools"),
         (
             "input twice",
             made(&[whole(json!({"a": "x"})), input(0, "{\"a\": "), input(0, "\"x\"}"), stop(0)]),
             r#"note[a]({"a": "x"}) 20/0/9 WantsTools"#,
         ),
-        ("after blanks", made(&[text(0, "\n\n"), call(1, "a")]), &format!(r#""\n\n" {one}"#)),
-        ("ends with end_turn", stream(&[call(0, "a")], "end_turn"), one),
+        ("after blanks", made(&[text(0, "\n\n"), call(1, "a")]), &format!(r#""\n\n" {ONE}"#)),
+        ("ends with end_turn", stream(&[call(0, "a")], "end_turn"), ONE),
         (
             "broken",
             made(&[call_start(0, "a", "note"), input(0, "{\"a\": x")]),

@@ -107,37 +107,45 @@ mod tests {
     }
 
     #[test]
-    fn fixed_hours_are_the_clocks_and_fire_once_through_changes_of_it() {
-        let berlin = "Europe/Berlin";
-        // 02:30 does not exist on 29 March 2026, when the clock goes from 02:00 to 03:00.
-        assert_eq!(
-            next("30 2 * * *", berlin, "2026-03-27T12:00:00Z"),
-            ["03-28 02:30 +01:00", "03-29 03:30 +02:00", "03-30 02:30 +02:00"]
-        );
-        // 02:30 comes twice on 25 October 2026.
-        assert_eq!(
-            next("30 2 * * *", berlin, "2026-10-24T12:00:00Z"),
-            ["10-25 02:30 +02:00", "10-26 02:30 +01:00", "10-27 02:30 +01:00"]
-        );
-        // Asked between the two, it is tomorrow.
-        assert_eq!(next("30 2 * * *", berlin, "2026-10-25T00:45:00Z")[0], "10-26 02:30 +01:00");
-        assert_eq!(
-            next("0 7 * * 1-5", berlin, "2026-11-27T12:00:00Z"),
-            ["11-30 07:00 +01:00", "12-01 07:00 +01:00", "12-02 07:00 +01:00"]
-        );
-    }
-
-    #[test]
-    fn intervals_follow_real_time() {
-        let berlin = "Europe/Berlin";
-        assert_eq!(
-            next("30 * * * *", berlin, "2026-03-29T00:00:00Z"),
-            ["03-29 01:30 +01:00", "03-29 03:30 +02:00", "03-29 04:30 +02:00"]
-        );
-        assert_eq!(
-            next("30 * * * *", berlin, "2026-10-25T00:00:00Z"),
-            ["10-25 02:30 +02:00", "10-25 02:30 +01:00", "10-25 03:30 +01:00"]
-        );
+    fn fixed_hours_fire_once_through_changes_of_the_clock_and_intervals_follow_real_time() {
+        for (cron, after, expected) in [
+            // 02:30 does not exist on 29 March 2026, when the clock goes from 02:00 to 03:00.
+            (
+                "30 2 * * *",
+                "2026-03-27T12:00:00Z",
+                "03-28 02:30 +01:00, 03-29 03:30 +02:00, 03-30 02:30 +02:00",
+            ),
+            // 02:30 comes twice on 25 October 2026.
+            (
+                "30 2 * * *",
+                "2026-10-24T12:00:00Z",
+                "10-25 02:30 +02:00, 10-26 02:30 +01:00, 10-27 02:30 +01:00",
+            ),
+            // Asked between the two, it is tomorrow.
+            (
+                "30 2 * * *",
+                "2026-10-25T00:45:00Z",
+                "10-26 02:30 +01:00, 10-27 02:30 +01:00, 10-28 02:30 +01:00",
+            ),
+            (
+                "0 7 * * 1-5",
+                "2026-11-27T12:00:00Z",
+                "11-30 07:00 +01:00, 12-01 07:00 +01:00, 12-02 07:00 +01:00",
+            ),
+            // Intervals follow real time.
+            (
+                "30 * * * *",
+                "2026-03-29T00:00:00Z",
+                "03-29 01:30 +01:00, 03-29 03:30 +02:00, 03-29 04:30 +02:00",
+            ),
+            (
+                "30 * * * *",
+                "2026-10-25T00:00:00Z",
+                "10-25 02:30 +02:00, 10-25 02:30 +01:00, 10-25 03:30 +01:00",
+            ),
+        ] {
+            assert_eq!(next(cron, "Europe/Berlin", after).join(", "), expected, "{cron} after {after}");
+        }
     }
 
     #[test]
