@@ -156,7 +156,7 @@ mod tests {
         for wrong in [&ci, &worker, &stranger] {
             refused(&terms, Some(&wrong.seal_answer(&terms)));
         }
-        // A message is no answer, and agents send messages too.
+        // A message is not an answer, and agents send messages too.
         refused(&terms, Some(&ops.seal_message(job, "approved")));
         for sender in [&ops, &worker] {
             let seal = sender.seal_message(job, "stop");
