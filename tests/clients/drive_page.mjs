@@ -1,8 +1,8 @@
-// Drives the page in Chromium: the fleet, a live stream, a stop, a tree, a wrong token, hostile output, many jobs.
+// Drives the page in Chromium: the fleet, a live stream, a stop, a tree, a fork, a wrong token, hostile output, many jobs.
 //
 // usage: drive_page.mjs URL TOKEN AGENT_FILE [PICTURES]
 // PAGE_TOOLS is the folder with playwright-core and axe-core, CHROMIUM the browser. PICTURES is a folder for screenshots.
-// With PAGE_FILES, the files of the page are those of that folder instead of the server's.
+// PAGE_JOBS is the number of jobs to fill the queue with. With PAGE_FILES, the files of the page are those of that folder instead of the server's.
 // Exits with status 0 and prints `all good` if every check passed.
 
 import assert from "node:assert/strict";
@@ -184,6 +184,25 @@ await page.getByText(/Reason: not today/).first().waitFor({ state: "attached" })
 await post(`/v1/sessions/${denied.session}/stop`);
 await Promise.all([asking, denied].map(({ id }) => ended(id)));
 
+// A fork: the same agent with another task
+
+await show(`/jobs/${root.id}`);
+await page.getByRole("heading", { name: /completed lead/ }).waitFor();
+assert.equal(await page.getByRole("button", { name: "Retry" }).count(), 0, "a completed job is not retried");
+await page.getByRole("button", { name: "Fork" }).click();
+const task = page.getByRole("textbox", { name: "Task" });
+assert.equal(await task.inputValue(), "Sort out the build");
+await accessible("fork");
+await picture("fork");
+await task.fill("Sort out the tests");
+await page.getByRole("dialog").getByRole("button", { name: "Fork" }).click();
+await page.getByText("Forked as").waitFor();
+await page.getByRole("heading", { name: /completed lead/ }).waitFor();
+const forkedId = decodeURIComponent(page.url().split("/").at(-1));
+assert.notEqual(forkedId, root.id);
+const forked = await (await fetch(`${url}/v1/jobs/${forkedId}`, { headers: { Authorization: `Bearer ${token}` } })).json();
+assert.deepEqual([forked.task, forked.agent, forked.retry_of ?? null], ["Sort out the tests", "lead", null]);
+
 // Hostile output is text
 
 const hostile = await dispatch("hostile", "<img src=x onerror=alert(1)> & friends");
@@ -224,9 +243,10 @@ await page.getByText("serving").waitFor();
 await accessible("workers");
 await picture("workers", [390, 1280]);
 
-// Ten thousand jobs
+// Ten thousand jobs, or PAGE_JOBS
 
-for (let batch = 0; batch < 10; batch += 1) {
+const many = Number(process.env.PAGE_JOBS ?? 10_000);
+for (let batch = 0; batch < many / 1000; batch += 1) {
   const jobs = Array.from({ length: 1000 }, (_, at) => ({ agent: "quick", task: `job ${batch * 1000 + at}`, queue: "later" }));
   await post("/v1/jobs/batch", { agent_file, jobs });
 }
@@ -234,7 +254,7 @@ const began = Date.now();
 await show("/jobs");
 const rows = (count) => page.waitForFunction((count) => document.querySelectorAll(".row").length === count, count);
 await rows(100);
-assert.match(await page.locator(".row a").first().textContent(), /quick job 9\d\d\d$/);
+assert.match(await page.locator(".row a").first().textContent(), new RegExp(`quick job ${many / 1000 - 1}\\d\\d\\d$`));
 const first = Date.now() - began;
 await page.getByRole("button", { name: "Show older jobs" }).click();
 await rows(200);
@@ -246,9 +266,11 @@ await accessible("jobs");
 await picture("jobs");
 const took = Date.now();
 await show("/");
-await page.waitForFunction(() => /10,?000|10K/.test(document.querySelector(".tile dd")?.textContent ?? ""));
+const shownAs = many === 10_000 ? /10,?000|10K/ : new RegExp(`${many.toLocaleString("en")}|${many / 1000}K`);
+await page.waitForFunction((pattern) => new RegExp(pattern).test(document.querySelector(".tile dd")?.textContent ?? ""), shownAs.source);
 const glance = Date.now() - took;
-console.log(`10,000 jobs: the list after ${first} ms, the fleet after ${glance} ms`);
+if (many > 10_000) await picture("many");
+console.log(`${many.toLocaleString("en")} jobs: the list after ${first} ms, the fleet after ${glance} ms`);
 // On a busy machine with programs that are not optimised.
 assert.ok(first < 5000 && glance < 10_000, "too slow");
 

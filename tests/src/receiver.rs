@@ -52,6 +52,14 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a receiver that answers the n-th request, counted from 1, with this status; with 0 it never answers.
     pub fn start(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
+        Self::start_asking(status, "")
+    }
+
+    /// The same, with a `Retry-After` in each answer; none for an empty text.
+    pub fn start_asking(
+        status: impl Fn(usize) -> u16 + Send + Sync + 'static,
+        retry_after: &'static str,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (sender, requests) = mpsc::sync_channel(CAPACITY);
@@ -60,7 +68,7 @@ impl Receiver {
             for (number, connection) in (1..).zip(listener.incoming().flatten()) {
                 let (sender, status) = (sender.clone(), Arc::clone(&status));
                 // An error is the other side's end.
-                std::thread::spawn(move || serve(connection, &sender, status(number)).ok());
+                std::thread::spawn(move || serve(connection, &sender, status(number), retry_after).ok());
             }
         });
         Self { url, requests }
@@ -83,7 +91,12 @@ impl Receiver {
 }
 
 /// Reads the one request of a connection and answers it.
-fn serve(mut connection: TcpStream, sender: &SyncSender<Received>, status: u16) -> std::io::Result<()> {
+fn serve(
+    mut connection: TcpStream,
+    sender: &SyncSender<Received>,
+    status: u16,
+    retry_after: &str,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -104,8 +117,9 @@ fn serve(mut connection: TcpStream, sender: &SyncSender<Received>, status: u16) 
         // Ends with the sender.
         return reader.read_to_end(&mut Vec::new()).map(drop);
     }
+    let asks = if retry_after.is_empty() { String::new() } else { format!("retry-after: {retry_after}\r\n") };
     write!(
         connection,
-        "HTTP/1.1 {status} X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        "HTTP/1.1 {status} X\r\n{asks}location: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     )
 }

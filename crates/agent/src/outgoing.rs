@@ -4,7 +4,9 @@
 use std::error::Error;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use legwork_common::error::chain;
+use legwork_models::error::asked_delay;
 use reqwest::Method;
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
@@ -19,6 +21,15 @@ use crate::toolset::OneRequest;
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     client: OneRequest,
+}
+
+/// The answer of a receiver; its body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// For how long the receiver wants to be left alone (`Retry-After`, in seconds or as a date).
+    pub retry_after: Option<Duration>,
 }
 
 /// Why there is no answer.
@@ -46,7 +57,7 @@ impl Outgoing {
         Ok(Self { client: OneRequest::new(environment, setting, timeout)? })
     }
 
-    /// Posts JSON and returns the status of the answer, whose body is not read. Dropping the future may leave the request
+    /// Posts JSON and returns the answer, whose body is not read. Dropping the future may leave the request
     /// sent or not.
     ///
     /// # Errors
@@ -57,7 +68,7 @@ impl Outgoing {
         url: &str,
         headers: &[(&'static str, String)],
         body: String,
-    ) -> Result<u16, PostError> {
+    ) -> Result<Answer, PostError> {
         let url = Url::parse(url).map_err(|error| PostError::Invalid(error.to_string()))?;
         let request =
             self.client.request(Method::POST, url).map_err(|error| PostError::Refused(error.to_string()))?;
@@ -68,7 +79,11 @@ impl Outgoing {
             request = request.header(*name, value);
         }
         match request.send().await {
-            Ok(response) => Ok(response.status().as_u16()),
+            Ok(response) => {
+                let header = |name: &str| response.headers().get(name)?.to_str().ok();
+                let retry_after = asked_delay(header, Timestamp::now());
+                Ok(Answer { status: response.status().as_u16(), retry_after })
+            }
             Err(error) => {
                 let error = error.without_url();
                 Err(match refusal(&error) {
@@ -98,6 +113,8 @@ mod tests {
     use std::path::PathBuf;
 
     use axum::Router;
+    use axum::http::StatusCode;
+    use axum::http::header::RETRY_AFTER;
     use axum::response::Redirect;
     use axum::routing::post;
     use legwork_common::variables::WEBHOOK_PRIVATE;
@@ -129,8 +146,17 @@ mod tests {
         let app =
             Router::new().route("/", post(moved)).route("/elsewhere", post(|| async { "must not be asked" }));
         let url = testing::serve(app).await;
-        assert_eq!(outgoing(true).post(&url, &[], "{}".to_owned()).await.unwrap(), 307);
+        let answer = outgoing(true).post(&url, &[], "{}".to_owned()).await.unwrap();
+        assert_eq!(answer, Answer { status: 307, retry_after: None });
         let error = outgoing(true).post("http://127.0.0.1:1/", &[], String::new()).await.unwrap_err();
         assert!(matches!(error, PostError::NoAnswer(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_asks_for_time_is_understood() {
+        let busy = || async { (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "120")]) };
+        let url = testing::serve(Router::new().route("/", post(busy))).await;
+        let answer = outgoing(true).post(&url, &[], "{}".to_owned()).await.unwrap();
+        assert_eq!(answer, Answer { status: 503, retry_after: Some(Duration::from_secs(120)) });
     }
 }

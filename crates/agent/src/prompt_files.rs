@@ -16,7 +16,7 @@ use crate::toolset::limited;
 
 /// The most paths that are listed. A project with more has no use for such a list.
 const MAX_LISTED: usize = 100;
-/// The most entries of folders that are looked at.
+/// The most entries of folders that are searched.
 const MAX_ENTRIES: usize = 100_000;
 /// Begins the list of files below the working directory.
 const BELOW: &str = "These files have instructions for the folders that they are in. Read the one of a folder before you \

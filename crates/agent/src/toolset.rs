@@ -33,6 +33,7 @@ mod todo;
 mod toon;
 mod transfer;
 mod user_prompt;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -395,6 +396,7 @@ impl Toolbox {
             ToolsetKind::Environment => Ok(environment_info::open(environment)),
             ToolsetKind::Plan => plan::open(environment),
             ToolsetKind::OpenUrl { name, url } => open_url::open(environment, name.as_deref(), url),
+            ToolsetKind::Webhook(config) => webhook::open(environment, config, webhook::Pace::default()),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
@@ -432,6 +434,7 @@ pub fn type_name(kind: &ToolsetKind) -> &str {
         ToolsetKind::Environment => "environment",
         ToolsetKind::Plan => "plan",
         ToolsetKind::OpenUrl { .. } => "open_url",
+        ToolsetKind::Webhook(_) => "webhook",
         ToolsetKind::Memory { .. } => "memory",
         ToolsetKind::Script { .. } => "script",
         ToolsetKind::Api(_) => "api",

@@ -100,6 +100,8 @@ pub use toolset::Script;
 pub use toolset::StringMap;
 pub use toolset::Toolset;
 pub use toolset::ToolsetKind;
+pub use toolset::Webhook;
+pub use toolset::WebhookForm;
 pub use tree::yaml_to_json;
 
 #[cfg(test)]

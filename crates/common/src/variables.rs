@@ -4,11 +4,13 @@
 //! agent file names, for example the keys of providers, are not listed here. `docs/operations.md` has a row
 //! for each variable that begins with `LEGWORK_`; a test compares the two.
 
+use std::collections::BTreeMap;
+
 /// The URL of Redis. Without it the programs use the embedded server.
 pub const REDIS_URL: &str = "LEGWORK_REDIS_URL";
 /// How long a command that waits asks again while Redis is away.
 pub const REDIS_TIMEOUT: &str = "LEGWORK_REDIS_TIMEOUT";
-/// How many replicas confirm stored and ended jobs, beside the server's own file.
+/// How many replicas confirm stored and ended jobs, in addition to the server's own file.
 pub const DURABLE: &str = "LEGWORK_DURABLE";
 /// The namespace within Redis; `default` where it is not set.
 pub const NAMESPACE: &str = "LEGWORK_NAMESPACE";
@@ -72,7 +74,7 @@ pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 /// Whether commands of agents get the whole environment, and not only what holds no secret.
 pub const INHERIT_ENVIRONMENT: &str = "LEGWORK_INHERIT_ENVIRONMENT";
-/// `1` allows the `api`, `openapi` and `a2a` tools to reach addresses that are not public. Where it is not set, or `0`,
+/// `1` allows the `api`, `openapi`, `a2a` and `webhook` tools to reach addresses that are not public. Where it is not set, or `0`,
 /// they reach public ones only.
 pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
@@ -92,7 +94,7 @@ pub const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// `true` switches spans off.
 pub const OTEL_DISABLED: &str = "OTEL_SDK_DISABLED";
 /// The secret that notifications of jobs' ends are signed with, or several, separated by spaces, while one replaces
-/// another. A worker without one, and without [`WEBHOOK_SECRET_FILE`], sends none.
+/// another. A worker or a server without one, and without [`WEBHOOK_SECRET_FILE`], sends none.
 pub const WEBHOOK_SECRET: &str = "LEGWORK_WEBHOOK_SECRET";
 /// A file with what [`WEBHOOK_SECRET`] would have.
 pub const WEBHOOK_SECRET_FILE: &str = "LEGWORK_WEBHOOK_SECRET_FILE";
@@ -129,3 +131,8 @@ pub const HOSTNAME: &str = "HOSTNAME";
 pub const TRACEPARENT: &str = "TRACEPARENT";
 /// Disables colours when it is set, to any value (no-color.org).
 pub const NO_COLOR: &str = "NO_COLOR";
+
+/// The value of a variable without the spaces around it; `None` where it is not set, or has nothing else.
+pub fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {
+    variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+}

@@ -27,6 +27,9 @@ const RETRY_DELAYS: [Duration; 7] = [
     Duration::from_secs(10 * 3600),
     Duration::from_secs(10 * 3600),
 ];
+/// The longest that a receiver's `Retry-After` delays the next attempt: as long as the longest delay of the schedule, so
+/// that a mistaken header does not hold a notification back beyond its time.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(10 * 3600);
 /// How long after its job's end a notification is still sent. Longer than all attempts take: it is for a fleet in which no
 /// process could send.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
@@ -173,6 +176,8 @@ impl NotificationState {
 pub enum Reception {
     /// The receiver answered with this status. A redirect is an answer too: none is followed.
     Status(u16),
+    /// The receiver did not accept it and wants to be left alone for so long (`Retry-After`).
+    Later(Duration),
     /// The policy for outgoing requests keeps the sender away from this address, or it is not an address.
     Refused,
     /// There was no answer in time, or no connection.
@@ -190,20 +195,26 @@ pub enum Verdict {
     RetryIn(Duration),
 }
 
+/// Whether nothing follows from an answer with this status: it is accepted, or the receiver wants no more.
+pub fn is_final(status: u16) -> bool {
+    matches!(status, 200..=299 | 410)
+}
+
 /// What follows from the attempt with this number, counted from 1, for a job that ended `age` ago. `jitter` is uniform
 /// between 0 and 1 and changes a delay by up to ten percent.
 ///
 /// Any 2xx accepts it. 410 asks for no more. Everything else may be over by the next attempt, also 401 and 404 (a secret
-/// or a route that is deployed late), so it is retried until the attempts or the time are used up. An address that the
-/// policy refuses stays refused.
+/// or a route that is deployed late), so it is retried until the attempts or the time are used up, and not before the time
+/// that the receiver asked for. An address that the policy refuses stays refused.
 pub fn verdict(reception: Reception, attempt: u32, age: Duration, jitter: f64) -> Verdict {
-    match reception {
+    let asked = match reception {
         Reception::Status(200..=299) => return Verdict::Delivered,
         Reception::Status(410) | Reception::Refused => return Verdict::Failed,
-        Reception::Status(_) | Reception::NoAnswer => {}
-    }
+        Reception::Status(_) | Reception::NoAnswer => Duration::ZERO,
+        Reception::Later(wait) => wait.min(MAX_RETRY_AFTER),
+    };
     let delay = usize::try_from(attempt.saturating_sub(1)).ok().and_then(|at| RETRY_DELAYS.get(at));
-    match delay.map(|delay| Backoff::jittered(*delay, jitter)) {
+    match delay.map(|delay| Backoff::jittered(*delay, jitter).max(asked)) {
         Some(delay) if age.saturating_add(delay) <= MAX_AGE => Verdict::RetryIn(delay),
         Some(_) | None => Verdict::Failed,
     }
@@ -274,6 +285,19 @@ mod tests {
         ] {
             assert_eq!(verdict(reception, 1, Duration::ZERO, 0.5), expected, "{reception:?}");
         }
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_time_gets_it_within_bounds() {
+        let later = |seconds, age| {
+            verdict(Reception::Later(Duration::from_secs(seconds)), 1, Duration::from_secs(age), 0.5)
+        };
+        let in_seconds = |seconds| Verdict::RetryIn(Duration::from_secs(seconds));
+        assert_eq!(later(120, 0), in_seconds(120));
+        assert_eq!(later(1, 0), in_seconds(5), "not sooner than the schedule");
+        assert_eq!(later(365 * 86_400, 0), in_seconds(36_000));
+        assert_eq!(later(120, MAX_AGE.as_secs() - 60), Verdict::Failed, "there is no time for it");
+        assert!(is_final(204) && is_final(410) && !is_final(503) && !is_final(301));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-// Changing jobs: stop, retry, send; each asks first.
+// Changing jobs: stop, retry, fork, send; each asks first.
 
 import { get, post } from "./api.js";
 import { line, short } from "./format.js";
@@ -74,6 +74,20 @@ export function RetryAllButton({ query, count }) {
   <//>`;
 }
 
+export function ForkButton({ job, done }) {
+  const fork = async (fields) => {
+    const answer = await attempt(() => post(`${path(job.id)}/fork`, { task: fields.get("task") }), ({ id }) => `Forked as ${short(id)}.`);
+    if (answer) done?.(answer);
+    return answer;
+  };
+  return html`<${ButtonWithDialog} text="Fork">
+    ${(close) => html`<${Ask} title=${`Fork ${job.agent}?`} verb="Fork" onClose=${close} act=${fork}>
+      <p>A new job of the same agent, with the same options, from the beginning. This one is not changed.</p>
+      <label>Task <textarea name="task" rows="6" required autofocus>${job.task}</textarea></label>
+    <//>`}
+  <//>`;
+}
+
 export function SendButton({ job }) {
   const send = (fields) =>
     attempt(() => post(`${path(job.id)}/messages`, { message: fields.get("message") }), "The message is stored; the agent reads it before its next model call.");
@@ -86,6 +100,8 @@ export function SendButton({ job }) {
 
 /** The changes that the state of a job allows. */
 export function Actions({ job, go }) {
-  if (!isLive(job)) return html`<${RetryButton} job=${job} done=${({ id }) => go(`/jobs/${id}`)} />`;
-  return html`<${SendButton} job=${job} /> ${job.status !== "stopping" && html`<${StopButton} job=${job} />`}`;
+  const show = ({ id }) => go(`/jobs/${id}`);
+  const forkButton = html`<${ForkButton} job=${job} done=${show} />`;
+  if (!isLive(job)) return html`${job.status !== "completed" && html`<${RetryButton} job=${job} done=${show} />`} ${forkButton}`;
+  return html`<${SendButton} job=${job} /> ${forkButton} ${job.status !== "stopping" && html`<${StopButton} job=${job} />`}`;
 }

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { Chart } from "./charts.js";
 import { RetryAllButton, RetryButton } from "./actions.js";
-import { ago, count, duration, line, money, short } from "./format.js";
+import { ago, count, duration, line, money, rate, short } from "./format.js";
 import { attempt, Badge, Connection, useNow, useStream } from "./ui.js";
 import { html, useReducer, useState } from "./vendor/preact.js";
 import { Link, jobPath, reduceList } from "./jobs.js";
@@ -35,7 +35,7 @@ function Tiles({ stats, history }) {
       isBad=${stats.asking.jobs > 0} />
     <${Tile} name="Failed, last hour" to="/jobs?status=failed&since=1h" value=${count(hour.failed)}
       more=${`of ${count(hour.total)} ended`} isBad=${hour.failed > 0} />
-    <${Tile} name="Rates, per minute" value=${`${recent("dispatched").toFixed(1)} in`} more=${`${ended.toFixed(1)} ended`} />
+    <${Tile} name="Rates, per minute" value=${`${rate(recent("dispatched"))} in`} more=${`${rate(ended)} ended`} />
     <${Tile} name="Cost, last hour" value=${money(hour.cost_usd)} more=${`${money(day.cost_usd)} last day`} />
     <${Tile} name="Tokens, last hour" value=${count(hour.usage.input_tokens + hour.usage.output_tokens)}
       more=${`${count(day.usage.input_tokens + day.usage.output_tokens)} last day`} />

@@ -23,6 +23,9 @@ export function ago(time, now = Date.now()) {
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const count = (number) => (number == null ? "–" : Math.abs(number) < 10_000 ? String(number) : compact.format(number));
 
+/** A rate: with a decimal where that says something. */
+export const rate = (number) => (number < 100 ? number.toFixed(1) : count(Math.round(number)));
+
 export function money(dollars) {
   if (dollars == null) return "–";
   if (dollars === 0) return "$0";

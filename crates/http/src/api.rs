@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
+use crate::fleet::RecentStats;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::teams::Teams;
@@ -59,6 +60,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// The fleet's numbers, for those that follow them.
     pub board: Board,
+    /// The fleet's numbers, for those that ask.
+    pub stats: RecentStats,
 }
 
 impl Api {

@@ -1,4 +1,4 @@
-//! Changing jobs: stop, retry, send.
+//! Changing jobs: stop, retry, fork, send.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use futures::StreamExt as _;
 use legwork_common::id::JobId;
 use legwork_common::service::StopReply;
 use legwork_queue::operator::RetryMode;
+use legwork_queue::operator::RetryPlan;
 use legwork_queue::operator::StopReport;
 use legwork_queue::operator::StopRoot;
 use serde::Deserialize;
@@ -75,16 +76,59 @@ pub async fn retry(
     let id = api.find(&id).await?;
     let shared = Arc::clone(&api);
     let job = api.finish(async move { retry_one(&shared, id, request).await }).await?;
+    Ok(created(job))
+}
+
+/// The answer that has a new job.
+fn created(job: Value) -> Response {
     let location = format!("/v1/jobs/{}", job["id"].as_str().unwrap_or_default());
-    Ok((StatusCode::CREATED, [(LOCATION, location)], axum::Json(job)).into_response())
+    (StatusCode::CREATED, [(LOCATION, location)], axum::Json(job)).into_response()
 }
 
 async fn retry_one(api: &Api, id: JobId, request: RetryRequest) -> Result<Value, Problem> {
     let mode = if request.fresh { RetryMode::Fresh } else { RetryMode::Resume };
     let plan = api.operator.plan_retry(id, mode, request.again).await?;
+    dispatched(api, plan).await
+}
+
+/// Dispatches what was planned and reads it back.
+async fn dispatched(api: &Api, plan: RetryPlan) -> Result<Value, Problem> {
     let retried = pin!(api.operator.retry_many(vec![plan])).next().await.ok_or_else(Problem::ending)??;
     api.workers.serve(retried.session).await?;
     Ok(json!(api.operator.job(retried.id).await?))
+}
+
+/// What a fork does instead.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForkRequest {
+    task: Option<String>,
+}
+
+/// `POST /v1/jobs/{id}/fork`.
+pub async fn fork(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Json(request): Json<ForkRequest>,
+) -> Result<Response, Problem> {
+    if request.task.as_ref().is_some_and(|task| task.trim().is_empty()) {
+        return Err(Problem::bad_request("task must not be empty"));
+    }
+    let id = api.find(&id).await?;
+    let shared = Arc::clone(&api);
+    let job = api.finish(async move { fork_one(&shared, id, request.task).await }).await?;
+    Ok(created(job))
+}
+
+async fn fork_one(api: &Api, id: JobId, task: Option<String>) -> Result<Value, Problem> {
+    let plan = api.operator.plan_fork(id, task).await?;
+    // Another task is another order: a server that was started with agent files takes orders for these only.
+    if !api.teams.may_run(plan.team_digest()) {
+        return Err(Problem::bad_request(format!(
+            "task {id} runs an agent file that this server does not take"
+        )));
+    }
+    dispatched(api, plan).await
 }
 
 /// A message to a running job.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Path;
 use axum::extract::State;
@@ -13,6 +14,8 @@ use legwork_queue::Operator;
 use legwork_queue::operator::FleetStats;
 use serde_json::Value;
 use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::api::Api;
 use crate::openapi;
@@ -21,9 +24,45 @@ use crate::problem::Problem;
 /// The type of the text format of OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How old the answer to `GET /v1/stats` may be: autoscalers and scripts poll it every few seconds, each for itself, and a
+/// reading of a large fleet takes Redis a quarter of a second.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The last reading of the fleet's numbers, which all who ask within a second share. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct RecentStats(Arc<Mutex<Option<Reading>>>);
+
+/// The numbers of one moment.
+#[derive(Debug)]
+struct Reading {
+    at: Instant,
+    stats: Arc<FleetStats>,
+}
+
+impl RecentStats {
+    /// The numbers as they were a second ago at most. Those who come during a reading wait for it. A failed reading is
+    /// answered to the one who began it, and the next one reads again.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`] when Redis cannot be asked.
+    pub async fn read(&self, operator: &Operator) -> Result<Arc<FleetStats>, Problem> {
+        let mut recent = self.0.lock().await;
+        if let Some(reading) = recent.as_ref().filter(|reading| reading.at.elapsed() < MAX_AGE) {
+            return Ok(Arc::clone(&reading.stats));
+        }
+        let stats = Arc::new(operator.stats().await?);
+        *recent = Some(Reading { at: Instant::now(), stats: Arc::clone(&stats) });
+        Ok(stats)
+    }
+}
+
 /// `GET /v1/stats`.
-pub async fn stats(State(api): State<Arc<Api>>) -> Result<axum::Json<FleetStats>, Problem> {
-    Ok(axum::Json(api.operator.stats().await?))
+pub async fn stats(State(api): State<Arc<Api>>) -> Result<axum::Json<Value>, Problem> {
+    // In a task of its own: a client that leaves must not cut off a read that others wait for.
+    let shared = Arc::clone(&api);
+    let stats = api.finish(async move { shared.stats.read(&shared.operator).await }).await?;
+    Ok(axum::Json(json!(*stats)))
 }
 
 /// `GET /v1/workers`.

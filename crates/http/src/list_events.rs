@@ -111,7 +111,7 @@ impl Shown {
 }
 
 /// The job with the beginning of its task and without its result, and a hash of what a client can see change. Times that
-/// grow by themselves are not in the hash.
+/// grow without any change are not in the hash.
 fn summary(job: &Job) -> (Value, u64) {
     let mut object = json!(job);
     let Some(fields) = object.as_object_mut() else { return (object, 0) };

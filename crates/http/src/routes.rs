@@ -124,6 +124,12 @@ fn changing() -> Vec<Route> {
             post(change::retry),
         ),
         route(
+            ("post", "/v1/jobs/{id}/fork"),
+            DISPATCH,
+            ("fork", "Dispatch a job like this one, from the beginning, with the same task or another"),
+            post(change::fork),
+        ),
+        route(
             ("post", "/v1/jobs/{id}/messages"),
             STEER,
             ("send", "Send a message to a job"),

@@ -69,6 +69,11 @@ impl Teams {
         }
     }
 
+    /// Whether the server takes jobs for the team with this digest: any, or those of its own files.
+    pub fn may_run(&self, digest: &TeamDigest) -> bool {
+        self.0.is_empty() || self.0.values().any(|served| served.digest == *digest)
+    }
+
     fn names(&self) -> String {
         self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
@@ -121,6 +126,9 @@ mod tests {
             let found = teams.select(name, file).map(drop).map_err(|problem| problem.detail);
             assert_eq!(found, expected.map_err(str::to_owned), "{name:?} {}", file.is_some());
         }
+        let known = team().digest;
+        let other = TeamDigest("0".repeat(64));
+        assert!(none.may_run(&other) && one.may_run(&known) && !one.may_run(&other));
         let broken = none.select(None, Some("agents: 1")).unwrap_err();
         assert_eq!((broken.status.as_u16(), broken.code), (422, "agent_file"));
     }

@@ -38,7 +38,7 @@ pub enum Message {
     },
     /// What the model answered.
     Assistant(AssistantMessage),
-    /// What one tool call came to.
+    /// The outcome of one tool call.
     ToolResult(ToolResult),
 }
 
@@ -67,7 +67,7 @@ impl Message {
 /// One reply of a model, whole: its parts in the order in which they came.
 ///
 /// Stored as its joined text, its joined reasoning and its calls, so that releases before this form read it too; the
-/// order, and what only the provider understands, stand beside them.
+/// order, and what only the provider understands, are stored next to them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredAssistant", into = "StoredAssistant")]
 pub struct AssistantMessage {
@@ -222,7 +222,7 @@ impl ToolCall {
     }
 }
 
-/// What a tool call came to, as the model is told.
+/// The outcome of a tool call, as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
     /// The id of the call.

@@ -12,6 +12,8 @@ use thiserror::Error;
 
 use body::Said;
 
+pub use self::retry_after::asked_delay;
+
 /// The most characters of a provider's own words.
 const WORDS: usize = 300;
 
@@ -89,7 +91,7 @@ impl ProviderError {
         // AWS has the name in a header, and perhaps an address after it.
         let named = header("x-amzn-errortype").and_then(|named| named.split(':').next());
         said.names.extend(named.map(str::to_owned));
-        let asked = retry_after::in_headers(header, now);
+        let asked = asked_delay(header, now);
         let mut error = Self::of(Some(status), said);
         error.retry_after = asked.or(error.retry_after);
         error

@@ -23,7 +23,7 @@
 //! # A new wire
 //!
 //! A folder with `request.rs` (settings and conversation to a body) and `stream.rs` (one event, or a whole reply, to calls
-//! of [`Assembly`](reply::Assembly)); beside it a file with a type that `impl_wire!` makes a [`Wire`](wire::Wire) of them.
+//! of [`Assembly`](reply::Assembly)); next to it a file with a type that `impl_wire!` makes a [`Wire`](wire::Wire) of them.
 //! Bytes, lines, errors, limits and the end of a reply are dealt with by the reader, and the wire only says what an event
 //! means. Its cases go into tables for `testing::hold`: a name, the body, what it comes to; the body is read whole and in
 //! pieces. `testing::holds_for_any_cut` is its property test, `testing::work_per_byte` its bound.

@@ -1,6 +1,6 @@
 //! Server-sent events from the segments in which bytes arrive.
 //!
-//! How the bytes are cut changes nothing. Each byte is looked at once when it arrives and once when its line is whole.
+//! How the bytes are cut changes nothing. Each byte is examined once when it arrives and once when its line is whole.
 //! Beyond the standard: a line that begins with `{` counts as data, since gateways put an error into a stream so; and what
 //! the stream ends with counts as whole without its blank line.
 

@@ -38,7 +38,7 @@ pub(crate) fn result(call_id: &str, content: impl Into<Content>, is_error: bool)
     Message::ToolResult(ToolResult { call_id, name, content: content.into(), is_error })
 }
 
-/// What a response came to: its events, and the reply or the error.
+/// The outcome of a response: its events, and the reply or the error.
 pub(crate) type Came = (Vec<ReplyEvent>, Result<Reply, ProviderError>);
 
 /// A row of a wire's table: what it is about, the body, and what it comes to in the words of [`told`].
@@ -65,7 +65,7 @@ pub(crate) fn hold_bytes<W: Wire + 'static>(name: &str, bytes: &[u8], expected: 
     }
 }
 
-/// What a response came to, in one line: the visible text that was sent, each part of the reply, its end.
+/// The outcome of a response, in one line: the visible text that was sent, each part of the reply, its end.
 ///
 /// `text` stands as `"text"`, thinking as `(text)` with `#signature`, hidden thinking as `(##data)`, a call as
 /// `name[id](arguments)`, what only its maker understands as its JSON; calls that are dropped after `dropped`; usage as
@@ -155,7 +155,7 @@ pub(crate) fn holds_for_any_cut<W: Wire + 'static>(bytes: &[u8], size: usize, br
     assert!(kept <= limits.reply_bytes, "{kept} bytes");
 }
 
-/// The bytes that are looked at when a body is read in pieces of `size`, for each of its bytes.
+/// The bytes that are examined when a body is read in pieces of `size`, for each of its bytes.
 pub(crate) fn work_per_byte<W: Wire + 'static>(body: &[u8], size: usize) -> usize {
     let segments: Vec<&[u8]> = body.chunks(size).collect();
     let work = work::counted(|| {

@@ -8,7 +8,7 @@
 //! - A name where the call has its name and arguments begins another call, unless it repeats what is known.
 //! - A call that never gets a name continues the call before it.
 //!
-//! Each byte is looked at a fixed number of times.
+//! Each byte is examined a fixed number of times.
 
 mod arguments;
 

@@ -27,6 +27,7 @@ use legwork_queue::Queue;
 use legwork_queue::QueueError;
 use legwork_queue::Service;
 use legwork_queue::operator::Lane;
+use legwork_queue::operator::WorkerRecord;
 use legwork_worker::ShutdownTokens;
 use legwork_worker::Worker;
 use legwork_worker::WorkerHealth;
@@ -245,7 +246,12 @@ async fn serve_as(
 /// [`QueueError`] when Redis cannot be reached.
 pub async fn is_served(operator: &Operator, session: SessionId) -> Result<bool, QueueError> {
     let workers = operator.workers_of(&Lane::Session(session)).await?;
-    Ok(workers.iter().any(|worker| worker.process.is_none_or(is_running)))
+    Ok(workers.iter().any(is_serving))
+}
+
+/// Whether a worker of this machine takes jobs: it does not drain, and its process lives.
+fn is_serving(worker: &WorkerRecord) -> bool {
+    !worker.draining && worker.process.is_none_or(is_running)
 }
 
 /// Spawns `legwork-worker` for one session. It exits when the session is idle, and appends its output to `log`.

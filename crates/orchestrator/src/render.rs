@@ -5,6 +5,7 @@ mod head;
 pub mod table;
 mod transcript;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 pub use escape::visible;
@@ -113,7 +114,12 @@ pub fn arguments(text: &str) -> serde_json::Value {
 
 /// The first eight characters of a job's UUID.
 pub fn short_id(job: &Job) -> String {
-    job.id.uuid().to_string().chars().take(SHORT_ID).collect()
+    short(job.id.uuid())
+}
+
+/// The first characters of an id, which commands take for it.
+pub fn short(id: impl Display) -> String {
+    id.to_string().chars().take(SHORT_ID).collect()
 }
 
 /// The status, with the cause of a failure or a stop.

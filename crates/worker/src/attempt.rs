@@ -48,6 +48,7 @@ use crate::active_attempts::AttemptHandle;
 use crate::admission::Admission;
 use crate::admission::AdmissionError;
 use crate::admission::AttemptAdmission;
+use crate::attempt_log::AttemptLog;
 use crate::cancel::CancelReason;
 use crate::claims::ClaimedJob;
 use crate::deadline;
@@ -113,6 +114,8 @@ pub struct AttemptContext {
     pub stall_after: Duration,
     /// Counts what becomes of the attempts.
     pub tally: Tally,
+    /// Logs what becomes of the attempts.
+    pub log: AttemptLog,
     /// The teams that attempts have read.
     pub teams: TeamCache,
     /// Which signed jobs are run; `None` for all jobs, signed or not.
@@ -168,8 +171,7 @@ impl Attempt {
         self.span = span.clone();
         let log = spans::log_context(self.claimed());
         let attempt = async move {
-            let claimed = self.claimed();
-            tracing::info!(attempt = claimed.attempt, agent = %claimed.spec.agent, "attempt started");
+            self.context.log.started(self.claimed());
             self.run_to_end().await;
         };
         attempt.instrument(log).instrument(span).await;
@@ -216,7 +218,7 @@ impl Attempt {
     }
 
     /// Ends the quarantine of the job once the attempt has finished a turn: in the queue, then on this worker, which may run
-    /// others beside it from then on. Never returns.
+    /// others alongside it from then on. Never returns.
     async fn leave_quarantine(&self) -> Infallible {
         if self.claimed().quarantine.is_some() {
             self.finished_turn.cancelled().await;
@@ -504,18 +506,12 @@ impl Attempt {
         }
     }
 
-    /// Counts and logs the end of the attempt: one line, which for a failure has all that is needed to act on it.
+    /// Counts and logs the end of the attempt.
     fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
-        let Claimed { lease, attempt, spec, .. } = self.claimed();
         let cause = failure.as_ref().map(|(cause, _)| *cause);
         self.context.tally.count_end(state, cause);
         spans::record_end(&self.span, state.as_str(), cause.map(Cause::as_str));
-        match failure {
-            Some((cause, words)) => tracing::warn!(
-                job = %lease.id, agent = %spec.agent, attempt, %cause, %state, "attempt failed: {words}"
-            ),
-            None => tracing::info!(job = %lease.id, agent = %spec.agent, attempt, %state, "attempt ended"),
-        }
+        self.context.log.ended(self.claimed(), state, failure);
     }
 
     /// Counts and logs a release.
@@ -529,8 +525,7 @@ impl Attempt {
         match mode {
             ReleaseMode::Lack(reason) => {
                 self.context.tally.count_given_back(reason);
-                let words = first_line(reason);
-                tracing::warn!(job = %lease.id, agent = %spec.agent, attempt, state, "gave the job back: {words}");
+                self.context.log.gave_back(self.claimed(), state, &first_line(reason));
             }
             ReleaseMode::Drain => {
                 tracing::info!(job = %lease.id, agent = %spec.agent, attempt, state, "released the job");

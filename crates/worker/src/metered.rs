@@ -1,10 +1,12 @@
-//! Models whose calls are counted for `/metrics`: by model and outcome, with their tokens, money and time.
+//! Models whose calls are counted for `/metrics`: by model and outcome, with their tokens, money and time; and the pauses of
+//! providers that refused calls.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use legwork_agent::message::AssistantMessage;
@@ -33,13 +35,15 @@ const MICROS: f64 = 1_000_000.0;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// What the calls of a program's models came to. Cheap to clone; all clones are one.
+/// Counts of the calls of a program's models. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct ModelMetrics {
     calls: Family<Labels<3>, Counter>,
     tokens: Family<Labels<3>, Counter>,
     cost: Family<Labels<2>, Counter<f64, AtomicU64>>,
     seconds: Family<Labels<2>, Histogram>,
+    pauses: Family<Labels<1>, Counter>,
+    paused: Family<Labels<1>, Counter<f64, AtomicU64>>,
     /// The models that have labels. A std mutex: never held over an await.
     known: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -52,6 +56,8 @@ impl Default for ModelMetrics {
             cost: Family::default(),
             // A tenth of a second to almost an hour: the shortest replies, and the longest that thinking models took.
             seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.1, 2.0, 16))),
+            pauses: Family::default(),
+            paused: Family::default(),
             known: Arc::default(),
         }
     }
@@ -81,7 +87,25 @@ impl ModelMetrics {
             "Time from the request to the end of the reply, without waits for limits",
             Family::clone(&counts.seconds),
         );
+        metrics.register(
+            "legwork_provider_pauses",
+            "Refusals (429) of a provider that paused its calls on all workers",
+            Family::clone(&counts.pauses),
+        );
+        metrics.register(
+            "legwork_provider_paused_seconds",
+            "Time by which these refusals made the pauses of a provider longer; over all workers, the time it was paused",
+            Family::clone(&counts.paused),
+        );
         counts
+    }
+
+    /// Counts a refusal that made the pause of a model's provider so much longer.
+    pub(crate) fn count_pause(&self, settings: &ModelSettings, longer: Duration) {
+        let [provider, _] = self.labels(settings);
+        let provider = [provider];
+        self.pauses.get_or_create(&provider).inc();
+        self.paused.get_or_create(&provider).inc_by(longer.as_secs_f64());
     }
 
     fn count(
@@ -229,6 +253,23 @@ mod tests {
         }
         assert!(!text.contains(r#"cost_usd_total{provider="openai",model="unpriced""#), "{text}");
         assert!(!text.contains(r#"tokens_total{provider="openai",model="busy""#), "{text}");
+    }
+
+    #[test]
+    fn pauses_are_counted_by_provider() {
+        let metrics = Metrics::default();
+        let counts = ModelMetrics::registered_in(&metrics);
+        for (model, seconds) in [("gpt-4o", 2), ("o3", 0)] {
+            let settings = ModelSettings::inline("openai", model).unwrap();
+            counts.count_pause(&settings, Duration::from_secs(seconds));
+        }
+        let text = metrics.render();
+        for line in [
+            r#"legwork_provider_pauses_total{provider="openai"} 2"#,
+            r#"legwork_provider_paused_seconds_total{provider="openai"} 2.0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
     }
 
     #[tokio::test]

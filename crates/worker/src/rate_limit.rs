@@ -32,6 +32,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::metered::ModelMetrics;
+
 /// The longest pause of a provider after one refusal (429), whatever its `Retry-After` asks for: limits are mostly per
 /// minute, and a mistaken header must not stop a fleet for hours.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -61,6 +63,8 @@ pub struct RateLimitedModels {
     models: Arc<dyn ModelPort>,
     permits: Arc<dyn Permits>,
     policy: Arc<Policy>,
+    /// Counts the pauses.
+    metrics: ModelMetrics,
     /// When each limit was last found free. A std mutex: never held over an await.
     free: Mutex<HashMap<String, Instant>>,
     abandoned: Abandoned,
@@ -84,7 +88,14 @@ impl Abandoned {
 impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
-        Self { models, permits, policy, free: Mutex::default(), abandoned: Abandoned::default() }
+        let (metrics, free, abandoned) = (ModelMetrics::default(), Mutex::default(), Abandoned::default());
+        Self { models, permits, policy, metrics, free, abandoned }
+    }
+
+    /// The same, with its pauses counted.
+    #[must_use]
+    pub fn counted_by(self, metrics: ModelMetrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Waits for the provider's pause to end, then for a permit of every limit, one after the other.
@@ -205,7 +216,7 @@ impl RateLimitedModels {
     }
 }
 
-/// How the wait for one permit is told, and whether it may be one for a pause.
+/// How the wait for one permit is reported, and whether it may be one for a pause.
 struct Waiter<'a> {
     deltas: &'a mpsc::Sender<Delta>,
     /// What is waited for, as people know it.
@@ -241,14 +252,16 @@ impl CallPermits<'_> {
         Ok(())
     }
 
-    /// Returns the permits with the tokens that were used, and pauses the account that was refused.
-    async fn settle(&mut self, answer: &Result<ModelReply, ModelError>) {
+    /// Returns the permits with the tokens that were used, and pauses the account that was refused. Returns by how much
+    /// that pause became longer; `None` where there was none.
+    async fn settle(&mut self, answer: &Result<ModelReply, ModelError>) -> Option<Duration> {
+        let mut paused = None;
         for request in std::mem::take(&mut self.granted) {
             let permits = &self.models.permits;
             log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) if request.name == self.account => {
                     self.models.free().remove(&request.name);
-                    permits.pause(&request, *retry_after, MAX_PAUSE).await
+                    permits.pause(&request, *retry_after, MAX_PAUSE).await.map(|longer| paused = Some(longer))
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,
                 Ok(reply) if needs_return(&request) => {
@@ -261,6 +274,7 @@ impl CallPermits<'_> {
                 Ok(_) | Err(_) => Ok(()),
             });
         }
+        paused
     }
 }
 
@@ -293,7 +307,9 @@ impl ModelPort for RateLimitedModels {
             answer = self.models.stream(ModelCall { settings, request, deltas }) => answer,
             never = keep_alive(self, &permits.granted) => match never {},
         };
-        permits.settle(&answer).await;
+        if let Some(longer) = permits.settle(&answer).await {
+            self.metrics.count_pause(settings, longer);
+        }
         answer
     }
 }

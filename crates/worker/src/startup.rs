@@ -261,7 +261,8 @@ pub(crate) fn runner(
     let models = models::open(options.script.as_deref(), &environment).map_err(boxed)?;
     // Within the limits: the time that a call waits for them is not the model's.
     let metered = Arc::new(MeteredModels::new(models, metrics.clone(), policy.prices()));
-    let models = Arc::new(RateLimitedModels::new(metered, Arc::new(queue.clone()), policy));
+    let limited = RateLimitedModels::new(metered, Arc::new(queue.clone()), policy);
+    let models = Arc::new(limited.counted_by(metrics.clone()));
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
     let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);

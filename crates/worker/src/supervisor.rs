@@ -51,7 +51,7 @@ pub enum WorkerEvent {
     AttemptEnded(Lease),
     /// An attempt gave its slot back and waits for its own jobs.
     Parked(Lease),
-    /// The attempt in quarantine has finished a turn: others may run beside it.
+    /// The attempt in quarantine has finished a turn: others may run alongside it.
     Cleared(Lease),
     /// A parked attempt needs a slot to continue.
     SlotRequested(Lease),
@@ -471,7 +471,7 @@ mod tests {
             assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
             assert_eq!(worker.handle(woken()), [idle_claim(3)]);
             assert_eq!(worker.handle(quarantined(jobs[1])), [Action::Launch(jobs[1])]);
-            // Neither a parked attempt nor what a lost claim brings gets a slot beside it.
+            // Neither a parked attempt nor what a lost claim brings gets a slot alongside it.
             assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), []);
             let late = worker.handle(answered(&jobs[2..]));
             assert_eq!(late, [Action::Launch(jobs[2]), Action::Release(jobs[2])]);

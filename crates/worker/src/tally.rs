@@ -1,4 +1,4 @@
-//! What became of a worker's jobs since it began, for its heartbeat.
+//! What became of a worker's jobs since it began, for its heartbeat and its metrics.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
 use legwork_process::health::Metrics;
+use legwork_queue::port::ReapReport;
 use legwork_queue::port::WorkerReport;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,6 +32,10 @@ pub struct Tally {
     /// From the beginning of an attempt to its end.
     ran: Histogram,
     output_bytes: Counter,
+    /// Jobs taken from workers that died, by what became of them.
+    reclaimed: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Sessions ended because their owner was gone.
+    orphaned: Counter,
 }
 
 impl Default for Tally {
@@ -46,6 +51,8 @@ impl Default for Tally {
             // A tenth of a second to almost a day.
             ran: Histogram::new(exponential_buckets(0.1, 4.0, 11)),
             output_bytes: Counter::default(),
+            reclaimed: Family::default(),
+            orphaned: Counter::default(),
         }
     }
 }
@@ -78,6 +85,16 @@ impl Tally {
             "legwork_worker_output_bytes",
             "Bytes of output that attempts of this worker wrote",
             tally.output_bytes.clone(),
+        );
+        metrics.register(
+            "legwork_worker_reclaimed_jobs",
+            "Jobs that this worker took from dead ones, by what became of them: queued again, or ended",
+            Family::clone(&tally.reclaimed),
+        );
+        metrics.register(
+            "legwork_worker_orphaned_sessions",
+            "Sessions that this worker ended because their owner was gone",
+            tally.orphaned.clone(),
         );
         tally
     }
@@ -113,6 +130,14 @@ impl Tally {
         report.given_back_in_a_row += 1;
         let line = reason.lines().next().unwrap_or_default();
         report.last_reason = line.chars().take(REASON_CHARS).collect();
+    }
+
+    /// Counts what a round of reaping took from the dead.
+    pub(crate) fn count_reaped(&self, report: ReapReport) {
+        for (outcome, count) in [("queued", report.requeued), ("ended", report.ended)] {
+            self.reclaimed.get_or_create(&[("outcome", outcome)]).inc_by(u64::from(count));
+        }
+        self.orphaned.inc_by(u64::from(report.orphans));
     }
 
     /// The counts so far.
@@ -153,6 +178,7 @@ mod tests {
         tally.count_given_back("no folder");
         tally.count_start(Timestamp::now() + Duration::from_secs(9));
         tally.count_run(Duration::from_secs(3), 17);
+        tally.count_reaped(ReapReport { requeued: 3, orphans: 2, ..ReapReport::default() });
         let text = metrics.render();
         for line in [
             "legwork_job_start_seconds_sum 0.0",
@@ -161,6 +187,9 @@ mod tests {
             "legwork_worker_attempts_total{state=\"completed\",cause=\"none\"} 1",
             "legwork_worker_attempts_total{state=\"scheduled\",cause=\"provider_error\"} 1",
             "legwork_worker_given_back_jobs_total 1",
+            "legwork_worker_reclaimed_jobs_total{outcome=\"queued\"} 3",
+            "legwork_worker_reclaimed_jobs_total{outcome=\"ended\"} 0",
+            "legwork_worker_orphaned_sessions_total 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

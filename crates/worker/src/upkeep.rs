@@ -13,6 +13,8 @@ use legwork_queue::operator::SessionLanes;
 use legwork_queue::port::ReapReport;
 use legwork_queue::port::Upkeep as _;
 
+use crate::tally::Tally;
+
 /// Time between two rounds, before jitter. It delays due jobs and reclaimed jobs by a second at most, and an idle round
 /// costs Redis a few short commands for each shard.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,8 +22,8 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Reaps every second, with ten percent of jitter so that a fleet does not do it in lockstep. Errors are logged and the
 /// next round is the retry. Every step of a round may be repeated, so the future may be dropped at any await.
 ///
-/// Each round also fires the schedules that are due.
-pub async fn reap_forever(queue: Queue) -> Infallible {
+/// Each round also fires the schedules that are due. `tally` counts what was reclaimed.
+pub async fn reap_forever(queue: Queue, tally: Tally) -> Infallible {
     let schedules = match Hints::new(queue.target()) {
         Ok(hints) => Some(Operator::new(Observer::new(queue.clone(), hints), SessionLanes::Shared)),
         Err(error) => {
@@ -31,7 +33,10 @@ pub async fn reap_forever(queue: Queue) -> Infallible {
     };
     loop {
         match queue.reap(false).await {
-            Ok(report) if report != ReapReport::default() => tracing::debug!(?report, "reaped"),
+            Ok(report) if report != ReapReport::default() => {
+                tally.count_reaped(report);
+                tracing::debug!(?report, "reaped");
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "could not reap"),
         }
@@ -48,6 +53,6 @@ pub async fn reap_forever(queue: Queue) -> Infallible {
 pub async fn while_reaping<T>(queue: &Queue, work: impl Future<Output = T>) -> T {
     tokio::select! {
         answer = work => answer,
-        never = reap_forever(queue.clone()) => match never {},
+        never = reap_forever(queue.clone(), Tally::default()) => match never {},
     }
 }

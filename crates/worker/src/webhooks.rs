@@ -1,7 +1,7 @@
 //! Reports ends of jobs to the URLs that were named at their dispatch, signed as Standard Webhooks asks for.
 //!
-//! A notification is stored by the step that ends its job. A worker that has a secret leases those that are due, sends
-//! each once, and records what came of it. If it dies in between, the lease ends and the notification is sent again, with
+//! A notification is stored by the step that ends its job. A worker or `legwork serve` that has a secret leases those that
+//! are due, sends each once, and records what came of it. If it dies in between, the lease ends and the notification is sent again, with
 //! the same id: at least once. `legwork_common::webhook` decides what an answer means.
 
 mod payload;
@@ -16,12 +16,15 @@ use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
 use legwork_agent::Environment;
+use legwork_agent::outgoing::Answer;
 use legwork_agent::outgoing::Outgoing;
 use legwork_agent::outgoing::PostError;
+use legwork_common::duration;
 use legwork_common::job::Job;
 use legwork_common::variables::WEBHOOK_PRIVATE;
 use legwork_common::variables::WEBHOOK_SECRET;
 use legwork_common::variables::WEBHOOK_SECRET_FILE;
+use legwork_common::variables::value;
 use legwork_common::webhook;
 use legwork_common::webhook::Reception;
 use legwork_common::webhook::Verdict;
@@ -45,7 +48,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Notifications that one round leases, of all shards. Those of a round are sent at once, so that a receiver that does not
 /// answer delays the others by one timeout, and each is sent within its lease.
 const BATCH_SIZE: usize = 32;
-/// How long a worker that ends still sends. What it does not send is sent by another, or by the next.
+/// How long a program that ends still sends. What it does not send is sent by another one, or by the next.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The sender of notifications. Cheap to clone.
@@ -76,8 +79,8 @@ impl Webhooks {
     ///
     /// [`SecretError`] for a secret that cannot be read or is not one.
     pub fn find(variables: &BTreeMap<String, String>) -> Result<Option<Self>, SecretError> {
-        let set = |name| variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-        let secrets = match (set(WEBHOOK_SECRET), set(WEBHOOK_SECRET_FILE)) {
+        let set = [WEBHOOK_SECRET, WEBHOOK_SECRET_FILE].map(|name| value(variables, name));
+        let secrets = match set.into() {
             (Some(text), _) => Secrets::parse(text)?,
             (None, Some(file)) => Secrets::read(file)?,
             (None, None) => return Ok(None),
@@ -89,9 +92,9 @@ impl Webhooks {
         Ok(Some(Self { outgoing, secrets: Arc::new(secrets) }))
     }
 
-    /// Sends what is due every second until `over`, and then once more: the last jobs of a worker that ends may have no
-    /// other to report them. Errors are logged, and the next round is the retry.
-    pub(crate) async fn run(self, queue: Queue, over: CancellationToken) {
+    /// Sends what is due every second until `over`, and then once more, for at most four seconds: the last jobs of a worker
+    /// that ends may have no other to report them. Errors are logged, and the next round is the retry.
+    pub async fn run(self, queue: Queue, over: CancellationToken) {
         let rounds = async {
             while over.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
                 self.round(&queue).await;
@@ -104,7 +107,7 @@ impl Webhooks {
         };
         tokio::select! {
             () = rounds => {}
-            () = deadline => tracing::info!("notifications are left to another worker"),
+            () = deadline => tracing::info!("notifications are left to another sender"),
         }
     }
 
@@ -167,7 +170,11 @@ impl Webhooks {
             ("webhook-id", id),
         ];
         match self.outgoing.post(due.url.as_str(), &headers, body).await {
-            Ok(status) => (Reception::Status(status), format!("answered {status}")),
+            Ok(Answer { status, retry_after: Some(wait) }) if !webhook::is_final(status) => {
+                let words = format!("answered {status}, not before {} from then", duration::short(wait));
+                (Reception::Later(wait), words)
+            }
+            Ok(Answer { status, .. }) => (Reception::Status(status), format!("answered {status}")),
             Err(error @ PostError::NoAnswer(_)) => (Reception::NoAnswer, error.to_string()),
             Err(error) => (Reception::Refused, error.to_string()),
         }

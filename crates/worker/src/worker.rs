@@ -9,6 +9,7 @@
 //! renewal (Renewal × 3)      renews leases, sends heartbeats, suspends           with the driver
 //! stop hints (Hints)         nudges the renewal when a stop was requested        with the driver
 //! reaper (Upkeep)            reclaims the jobs of dead workers                   with the driver
+//! attempt log (Upkeep)       counts attempts that have no line of their own      with the driver
 //! webhooks (Webhooks)        reports ends of jobs                                after the driver, with a last round
 //! ```
 //!
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::active_attempts::ActiveAttempts;
 use crate::admission::Admission;
 use crate::attempt::AttemptContext;
+use crate::attempt_log::AttemptLog;
 use crate::claims::Claimer;
 use crate::driver::ClaimerHandle;
 use crate::driver::Driver;
@@ -102,7 +104,7 @@ pub struct WorkerHealth {
     pub readiness: Readiness,
     /// How full it is.
     pub load: Load,
-    /// What the calls of its models came to.
+    /// Counts of the calls of its models.
     pub models: ModelMetrics,
 }
 
@@ -114,6 +116,7 @@ pub struct Worker {
     hints: Hints,
     runner: Arc<dyn Runner>,
     health: WorkerHealth,
+    log: AttemptLog,
 }
 
 impl Worker {
@@ -129,7 +132,7 @@ impl Worker {
         health: WorkerHealth,
     ) -> Result<Self, QueueError> {
         let hints = Hints::new(queue.target())?;
-        Ok(Self { settings, queue, hints, runner, health })
+        Ok(Self { settings, queue, hints, runner, health, log: AttemptLog::default() })
     }
 
     /// Serves until `shutdown` asks it to end, or its queues are idle with `until_idle`, and every job it had has ended
@@ -142,6 +145,7 @@ impl Worker {
         self.health.readiness.set(true);
         driver.run().await;
         over.cancel();
+        self.log.summarise();
         self.health.readiness.set(false);
         self.say_goodbye().await;
         tracing::info!(worker = %self.settings.id, "worker ended");
@@ -153,7 +157,9 @@ impl Worker {
         let context = self.attempt_context(events);
         let renewals = RenewalRequests::default();
         self.start_renewal(tasks, &context, &renewals, &shutdown.drain, over);
-        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reap_forever(self.queue.clone())));
+        let reaping = reap_forever(self.queue.clone(), self.health.load.tally.clone());
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), reaping));
+        tasks.spawn(TaskKind::Upkeep, until(over.clone(), self.log.clone().summarise_forever()));
         if let Some(limit) = self.settings.memory_limit {
             let watching = memory::watch(limit, self.settings.guard.clone(), context.active.clone());
             tasks.spawn(TaskKind::Upkeep, until(over.clone(), watching));
@@ -195,6 +201,7 @@ impl Worker {
             policy: Arc::clone(&self.settings.policy),
             stall_after: self.settings.stall_after,
             tally: self.health.load.tally.clone(),
+            log: self.log.clone(),
             teams: TeamCache::default(),
             admission: self.settings.admission.clone(),
             work,

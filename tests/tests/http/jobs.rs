@@ -121,7 +121,7 @@ fn a_full_session_is_a_conflict_and_jobs_beyond_a_batch_have_the_problem_in_thei
 }
 
 #[test]
-fn jobs_are_stopped_retried_and_sent_messages() {
+fn jobs_are_stopped_retried_forked_and_sent_messages() {
     let redis = Redis::start();
     let (_state, server) = fleet(&redis, &json!({}));
     let id = server.dispatch("quick", "go");
@@ -136,6 +136,12 @@ fn jobs_are_stopped_retried_and_sent_messages() {
     assert_eq!(again["status"], "stopped");
     let retried = server.ask("POST", &format!("/v1/jobs/{id}/retry"), &[], b"").expect(201);
     assert_eq!(retried["retry_of"], id);
+    let forked = server.post(&format!("/v1/jobs/{id}/fork"), &json!({"task": "another"})).expect(201);
+    assert_eq!((&forked["task"], &forked["agent"]), (&json!("another"), &json!("quick")));
+    assert!(forked["retry_of"].is_null() && forked["session"] == retried["session"], "{forked}");
+    let same = server.post(&format!("/v1/jobs/{id}/fork"), &json!({})).expect(201);
+    assert_eq!(same["task"], "go", "a fork of any number of times");
+    assert_eq!(server.post(&format!("/v1/jobs/{id}/fork"), &json!({"task": " "})).status, 400);
     assert_eq!(server.post(&format!("/v1/jobs/{id}/retry"), &json!({})).expect(409)["status"], 409);
     let unknown = server.ask("GET", "/v1/jobs/agent_task_00000000-0000-4000-8000-000000000000", &[], b"");
     assert_eq!(unknown.expect(404)["code"], "not_found");
@@ -170,6 +176,14 @@ fn a_server_on_this_machine_starts_workers_and_serves_the_files_that_it_was_give
     let job = server.post("/v1/jobs", &json!({"team": "review", "agent": "quick", "task": "go"})).expect(201);
     let ended = server.until_status(job["id"].as_str().unwrap(), "completed");
     assert_eq!(ended["result"], "here");
+    // A fork is another order: it runs the files of the server and no others.
+    let fork = format!("/v1/jobs/{}/fork", ended["id"].as_str().unwrap());
+    server.post(&fork, &json!({"task": "again"})).expect(201);
+    let other = state.file("other.yaml", TEAM.replace("Answer.", "Answer briefly."));
+    drop(server);
+    let server = Server::start(&state, &[&other]);
+    let refused = server.post(&fork, &json!({"task": "again"})).expect(400);
+    assert!(refused["detail"].as_str().unwrap().contains("does not take"), "{refused}");
     drop(server);
 
     // Without the script its worker would only reject the job.

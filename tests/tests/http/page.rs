@@ -82,6 +82,18 @@ fn its_files_are_served_without_a_token_and_with_a_strict_policy() {
 
 #[test]
 fn a_browser_follows_and_steers_the_fleet() {
+    drive(10_000);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_browser_with_a_hundred_thousand_jobs() {
+    drive(100_000);
+}
+
+/// Drives the page in a browser, with so many jobs in the queue towards the end.
+#[expect(clippy::print_stdout, reason = "what took how long")]
+fn drive(jobs: u32) {
     let Some(tools) = installed_by("page", "install-page-tools") else { return };
     let Some(browser) = on_path(&["chromium", "chromium-browser", "google-chrome"]) else { return };
     let run =
@@ -120,7 +132,9 @@ fn a_browser_follows_and_steers_the_fleet() {
     let pictures = Path::new(&tools).join("pictures");
     command.args([&format!("http://{}", server.address), TOKEN, TEAM]);
     command.args(Some(pictures).filter(|folder| folder.exists()));
+    command.env("PAGE_JOBS", jobs.to_string());
     let output = command.env("PAGE_TOOLS", tools).env("CHROMIUM", browser).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
+    print!("{printed}");
     assert!(output.status.success() && printed.ends_with("all good\n"), "{output:#?}");
 }

@@ -1,11 +1,13 @@
 //! Tasks that an agent gives to a sub-agent and waits for: what goes wrong there, and what they cost.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
+use legwork_tests::programs::until;
 use legwork_tests::provider::Answer;
 use legwork_tests::provider::Call;
 use legwork_tests::provider::FakeProvider;
@@ -53,6 +55,77 @@ fn a_stream_of_a_sub_agent_that_idles_is_tried_once_more() {
     let view = state.until_status(&job, "completed");
     assert_eq!((&view["result"], &view["attempt"]), (&json!("done"), &json!(1)), "{view}");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// A lead whose deputy has a sub-agent of its own.
+const NESTED: &str = "
+permissions: {ask: ['shell']}
+agents:
+  root: {model: scripted/any, instruction: Coordinate., sub_agents: [lead]}
+  lead: {model: scripted/any, instruction: Lead., description: Leads, sub_agents: [deputy], toolsets: [{type: shell}]}
+  deputy: {model: scripted/any, instruction: Deputise., description: Acts for the lead, sub_agents: [ops]}
+  ops: {model: scripted/any, instruction: Run it., description: Runs commands, toolsets: [{type: shell}]}
+";
+
+/// The jobs of a session, by agent.
+fn jobs_of(state: &StateFolder, session: &serde_json::Value) -> BTreeMap<String, serde_json::Value> {
+    let listed = state.legwork(["list", "--session", session.as_str().unwrap(), "--json"]).json_lines();
+    listed.into_iter().map(|job| (job["agent"].as_str().unwrap().to_owned(), job)).collect()
+}
+
+#[test]
+fn each_agent_of_nested_tasks_stays_itself_and_an_approval_counts_for_the_agent_that_asked() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let transfer =
+        |agent: &str| calls("transfer_task", &json!({"agent": agent, "task": "go", "expected_output": ""}));
+    let shell = |words: &str| calls("shell", &json!({"cmd": format!("echo {words}")}));
+    let script = json!({"agents": {
+        "lead": [transfer("deputy"), shell("by the lead"), {"text": "lead: {{result:transfer_task}}{{result:shell}}"}],
+        "deputy": [transfer("ops"), {"text": "deputy: {{result:transfer_task}}"}],
+        "ops": [shell("by ops"), {"text": "ops: {{result:shell}}"}],
+    }});
+    let file = state.file("nested.yaml", NESTED);
+    let script = state.file("nested.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    let _worker = state.worker(&[]);
+    let lead = state.dispatch(&[&file, "lead", "go", "--approvals", "park"]);
+    let session = state.view(&lead)["session"].clone();
+    let asks = |agent: &str| {
+        let jobs = jobs_of(&state, &session);
+        jobs.get(agent).filter(|job| job["waits_for"]["reason"] == "answer").map(|job| job["id"].clone())
+    };
+    until("ops asks", || asks("ops").is_some());
+    let jobs = jobs_of(&state, &session);
+    // Each is a job of its own, stored under the one that gave it the task.
+    assert_eq!(jobs["deputy"]["parent"], json!(lead), "{jobs:?}");
+    assert_eq!(jobs["ops"]["parent"], jobs["deputy"]["id"], "{jobs:?}");
+    state.legwork(["approve", jobs["ops"]["id"].as_str().unwrap()]).expect_success();
+    // The approval was that of one call of one agent: the lead's own command asks again.
+    until("the lead asks", || asks("lead").is_some());
+    state.legwork(["approve", &lead]).expect_success();
+    let ended = state.until_status(&lead, "completed");
+    assert_eq!(ended["result"], "lead: deputy: ops: by ops\nby the lead\n", "{ended}");
+    let jobs = jobs_of(&state, &session);
+    assert_eq!(jobs["deputy"]["result"], "deputy: ops: by ops\n", "{jobs:?}");
+    assert!(jobs.values().all(|job| job["status"] == "completed"), "{jobs:?}");
+}
+
+#[test]
+fn a_failed_task_is_stored_under_its_parent_with_what_it_wrote() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let transfer = calls("transfer_task", &json!({"agent": "deputy", "task": "go", "expected_output": ""}));
+    let script = json!({"agents": {"lead": [transfer, {"text": "it failed: {{result:transfer_task}}"}], "deputy": []}});
+    let file = state.file("nested.yaml", NESTED);
+    let script = state.file("nested.json", script.to_string());
+    state.set(variables::SCRIPT, &script);
+    let _worker = state.worker(&[]);
+    let lead = state.dispatch(&[&file, "lead", "go"]);
+    let ended = state.until_status(&lead, "completed");
+    assert!(ended["result"].as_str().unwrap().starts_with("it failed: "), "{ended}");
+    let jobs = jobs_of(&state, &ended["session"]);
+    let child = &jobs["deputy"];
+    assert_eq!((&child["parent"], &child["status"]), (&json!(lead), &json!("failed")), "{child}");
+    assert!(!child["error"].as_str().unwrap().is_empty(), "{child}");
 }
 
 const PRICED: &str = "

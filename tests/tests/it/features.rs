@@ -71,6 +71,7 @@ const RUNS: &[(&str, &str)] = &[
     ("version_1", r#"Be one."#),
     ("version_2", r#"Be two."#),
     ("version_4", r#""shell""#),
+    ("webhook", r#""send_webhook""#),
 ];
 
 /// The files that fail, each with the line of its error, a part of the message and a part of the hint.

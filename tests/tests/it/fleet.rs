@@ -18,7 +18,7 @@ use crate::team::calls;
 fn two_workers_complete_five_hundred_jobs_once() {
     let (_redis, mut state) = StateFolder::with_redis();
     let team = Team::write(&mut state, &json!({"quick": [{"text": "done: {{task}}"}]}));
-    let _workers = [state.worker(&[]), state.worker(&[])];
+    let mut workers = [state.worker(&[]), state.worker(&[])];
     let lines: Vec<String> = (0..500)
         .map(|n| json!({"agent": "quick", "task": format!("job {n}"), "key": format!("k{n}")}).to_string())
         .collect();
@@ -27,20 +27,40 @@ fn two_workers_complete_five_hundred_jobs_once() {
     let jobs = state.legwork(dispatch).json_lines();
 
     assert_eq!(jobs.len(), 500);
-    let mut workers: BTreeMap<String, u32> = BTreeMap::new();
+    let mut by_worker: BTreeMap<String, u32> = BTreeMap::new();
     for (number, job) in jobs.iter().enumerate() {
         assert_eq!(job["status"], "completed", "{job}");
         assert_eq!(job["attempt"], 1, "{job}");
         assert_eq!(job["task"], format!("job {number}"));
         assert!(job["result"].as_str().unwrap().contains(&format!("job {number}")), "{job}");
-        *workers.entry(job["worker"].as_str().unwrap().to_owned()).or_default() += 1;
+        *by_worker.entry(job["worker"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    assert_eq!(workers.len(), 2, "both workers ran jobs: {workers:?}");
+    assert_eq!(by_worker.len(), 2, "both workers ran jobs: {by_worker:?}");
 
     // Dispatching the same batch again returns the same jobs.
     let again = state.legwork(["dispatch", &team.file, "--batch", &batch, "--json"]).json_lines();
     let ids = |jobs: &[Value]| jobs.iter().map(|job| job["id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(&again), ids(&jobs));
+
+    // Each attempt is logged once: in a line of its own, or in a summary of those that came too fast.
+    for worker in &mut workers {
+        worker.signal(Signal::TERM);
+        assert_eq!(worker.wait(), 0);
+    }
+    let log = state.worker_log();
+    for (line, count) in [("attempt started", "started="), ("attempt ended", "ended=")] {
+        let own = log.lines().filter(|entry| entry.contains(line)).count();
+        let summed: usize = log
+            .lines()
+            .filter(|entry| entry.contains("more attempts: "))
+            .map(|entry| {
+                let (_, rest) = entry.split_once(&format!(" {count}")).unwrap();
+                rest.split(' ').next().unwrap().parse::<usize>().unwrap()
+            })
+            .sum();
+        assert_eq!(own + summed, 500, "{line}: {log}");
+        assert!(summed > own, "{line}: {own} lines");
+    }
 }
 
 #[test]

@@ -221,7 +221,10 @@ fn a_stopped_job_and_its_retry_are_reported_each_under_its_own_id() {
     let stands = notification(&state, &id, "pending");
     assert_eq!(stands["attempts"], 0);
     let shown = state.legwork(["view", &id]).expect_success();
-    assert!(shown.contains("(not sent yet; it takes a worker with LEGWORK_WEBHOOK_SECRET)"), "{shown}");
+    assert!(
+        shown.contains("(not sent yet; it takes a worker or `legwork serve` with LEGWORK_WEBHOOK_SECRET)"),
+        "{shown}"
+    );
     let _worker = state.worker(&[]);
     let (first, body) = verified(&receiver.next());
     assert_eq!((&body["type"], &body["data"]["cause"]), (&json!("job.stopped"), &json!("operator")));
@@ -248,4 +251,22 @@ fn a_secret_is_not_in_redis_and_one_that_cannot_be_used_ends_the_worker() {
     assert!(log.contains("a webhook secret must be whsec_") && !log.contains("whsec_short"), "{log}");
     let wrong = state.legwork(["dispatch", &team.file, "quick", "go", "--notify", "https://a:b@example.org"]);
     assert!(wrong.status == 2 && wrong.stderr.contains("must not contain a user name"), "{wrong:?}");
+}
+
+#[test]
+fn a_server_reports_what_no_worker_lives_to_report_and_waits_as_long_as_the_receiver_asks() {
+    let (_redis, state, team) = fleet();
+    let receiver = Receiver::start_asking(|_| 503, "120");
+    let id = state.dispatch(&[&team.file, "quick", "go", "--notify", receiver.url()]);
+    let mut server = state.start_legwork(["serve", "--listen", "127.0.0.1:0"]);
+    server.until_noted("listening on http://");
+    state.legwork(["stop", &id]).expect_success();
+    let (_, body) = verified(&receiver.next());
+    assert_eq!((&body["type"], &body["data"]["id"]), (&json!("job.stopped"), &json!(id)));
+    until("the refusal is recorded", || state.view(&id)["notification"]["attempts"] == 1);
+    let stands = state.view(&id)["notification"].clone();
+    assert_eq!(stands["detail"], "answered 503, not before 2m0s from then", "{stands}");
+    let next: jiff::Timestamp = stands["next_attempt_at"].as_str().unwrap().parse().unwrap();
+    let delay = next.duration_since(jiff::Timestamp::now()).as_secs();
+    assert!((60..=125).contains(&delay), "the receiver asked for two minutes: {delay} s");
 }

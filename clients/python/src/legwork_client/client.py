@@ -126,6 +126,10 @@ class Client:
         """Retries an ended job as a new one."""
         return cast(models.Job, self._post(f"/v1/jobs/{_part(id)}/retry", {"fresh": fresh, "again": again}))
 
+    def fork(self, id: str, *, task: str | None = None) -> models.Job:
+        """Dispatches a job like this one, from the beginning, with the same task or another."""
+        return cast(models.Job, self._post(f"/v1/jobs/{_part(id)}/fork", _given(task=task)))
+
     def send(self, id: str, message: str) -> models.Named:
         """Sends a message to a job."""
         return cast(models.Named, self._post(f"/v1/jobs/{_part(id)}/messages", {"message": message}))

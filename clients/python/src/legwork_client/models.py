@@ -93,6 +93,11 @@ class Error(TypedDict):
     message: str
 
 
+class ForkRequest(TypedDict):
+    task: NotRequired[str]
+    """The task of the new job; that of this one without it"""
+
+
 class History(TypedDict):
     day: Buckets
     hour: Buckets

@@ -274,6 +274,7 @@ impl Agent {
                 | ToolsetKind::Git
                 | ToolsetKind::Plan
                 | ToolsetKind::OpenUrl { .. }
+                | ToolsetKind::Webhook(_)
                 | ToolsetKind::Environment
                 | ToolsetKind::Memory { .. }
                 | ToolsetKind::Api(_)

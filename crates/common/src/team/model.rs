@@ -360,10 +360,10 @@ fn wants_responses(model: &str) -> bool {
 /// The choices of `model: auto` in docker-agent's order: the provider, the variables of which one must be
 /// set, and the model.
 const AUTO: &[(&str, &[&str], &str)] = &[
-    ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-5"),
-    ("openai", &["OPENAI_API_KEY"], "gpt-5-mini"),
+    ("anthropic", &["ANTHROPIC_API_KEY"], "claude-sonnet-4-6"),
+    ("openai", &["OPENAI_API_KEY"], "gpt-5.6"),
     ("chatgpt", &["CHATGPT_OAUTH_TOKEN"], "gpt-5.6"),
-    ("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini-2.5-flash"),
+    ("google", &["GOOGLE_API_KEY", "GEMINI_API_KEY"], "gemini-3.5-flash"),
     ("mistral", &["MISTRAL_API_KEY"], "mistral-small-latest"),
     ("openrouter", &["OPENROUTER_API_KEY"], "meta-llama/llama-3.3-70b-instruct"),
     ("baseten", &["BASETEN_API_KEY"], "deepseek-ai/DeepSeek-V3.1"),

@@ -40,6 +40,7 @@ impl Agent {
                 ToolsetKind::A2a { url, .. } => (url, "a2a"),
                 ToolsetKind::Openapi { url, .. } => (url, "openapi"),
                 ToolsetKind::OpenUrl { url, .. } => (url, "open_url"),
+                ToolsetKind::Webhook(webhook) => (&webhook.url, "webhook"),
                 ToolsetKind::Api(api) => (&api.endpoint, "api"),
                 ToolsetKind::Mcp(mcp) => match &mcp.server {
                     McpServer::Remote { url, .. } => (url, "mcp"),
@@ -65,6 +66,7 @@ impl Agent {
                 ToolsetKind::A2a { headers, .. } => keys.extend(in_headers(headers, "a2a")),
                 ToolsetKind::Openapi { headers, .. } => keys.extend(in_headers(headers, "openapi")),
                 ToolsetKind::Api(api) => keys.extend(in_headers(&api.headers, "api")),
+                ToolsetKind::Webhook(webhook) => keys.extend(in_headers(&webhook.headers, "webhook")),
                 ToolsetKind::Mcp(mcp) => match &mcp.server {
                     McpServer::Remote { headers, .. } => keys.extend(in_headers(headers, "mcp")),
                     McpServer::Command(Launch { command, args, .. }) => {

@@ -16,6 +16,7 @@ mod settings;
 mod shared;
 mod skills;
 mod toolset;
+mod webhook;
 mod yaml_error;
 
 use std::collections::BTreeMap;

@@ -119,6 +119,8 @@ pub enum ToolsetKind {
         /// The address, unexpanded.
         url: String,
     },
+    /// Messages to a chat or another service.
+    Webhook(Webhook),
     /// The operating system and the shell.
     Environment,
     /// A memory that outlives sessions.
@@ -175,6 +177,34 @@ pub enum ToolsetKind {
     },
 }
 
+/// Where the messages of `webhook` go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// The service, for messages: `slack`.
+    pub service: String,
+    /// The form of its messages.
+    pub form: WebhookForm,
+    /// The address, unexpanded.
+    pub url: String,
+    /// Headers of each request, unexpanded.
+    #[serde(default, skip_serializing_if = "StringMap::is_empty")]
+    pub headers: StringMap,
+}
+
+/// The JSON that a service reads a message from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookForm {
+    /// `text`.
+    Text,
+    /// `content`, as Discord reads it.
+    Content,
+    /// `value1` to `value3`, as IFTTT reads them.
+    Values,
+    /// `text` for this chat, as Telegram reads it.
+    Chat(String),
+}
+
 /// The tools of `plan`.
 const PLAN_TOOLS: [&str; 8] = [
     "write_plan",
@@ -222,6 +252,7 @@ impl ToolsetKind {
             ],
             Self::Fetch(_) => vec!["fetch"],
             Self::Git => vec!["git_status", "git_log", "git_branches", "git_show", "git_blame"],
+            Self::Webhook(_) => vec!["send_webhook"],
             Self::Environment => vec!["get_environment_info"],
             Self::Plan => PLAN_TOOLS.to_vec(),
             Self::OpenUrl { name, .. } => vec![name.as_deref().unwrap_or("open_url")],

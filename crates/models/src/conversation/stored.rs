@@ -1,4 +1,4 @@
-//! How a reply is stored: the fields that every release reads, and the order of the parts beside them.
+//! How a reply is stored: the fields that every release reads, and the order of the parts next to them.
 //!
 //! Texts and calls are stored once. The layout says how to cut the joined text and the joined reasoning back into parts;
 //! where it is absent, as in what older releases wrote, the order is reasoning, text, calls.

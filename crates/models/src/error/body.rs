@@ -49,7 +49,7 @@ impl Said {
         };
         let mut said = Self::in_object(inner);
         if !inner.is_object() {
-            // The error is its words alone, and what names it stands beside them.
+            // The error is its words alone, and what names it is next to them.
             said.names.extend(names(document));
         }
         if said.words.is_empty() {

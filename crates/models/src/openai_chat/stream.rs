@@ -79,7 +79,7 @@ fn message(delta: &Value, reply: &mut Assembly) -> Result<(), ProviderError> {
         Value::String(text) => reply.text(text)?,
         Value::Array(parts) => parts.iter().try_for_each(|part| content_part(part, reply))?,
         part @ Value::Object(_) => content_part(part, reply)?,
-        // A model that speaks: what it says stands beside the sound.
+        // A model that replies with sound: its transcript is next to it.
         _ => reply.text(delta["audio"]["transcript"].as_str().unwrap_or_default())?,
     }
     if let Some(words) = delta["refusal"].as_str() {

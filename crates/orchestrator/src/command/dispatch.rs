@@ -282,11 +282,27 @@ impl StoredBatch<'_> {
 
     /// The error of a batch that was refused in the middle: the stored jobs run.
     fn cut_short(&self, refused: ServiceError) -> Failure {
+        // Its own words are about one call, which stored nothing.
+        let full = match &refused {
+            ServiceError::SessionFull { unfinished, quota } => Some((*unfinished, *quota)),
+            _ => None,
+        };
         let failure = Failure::from(refused);
         if self.stored == 0 {
             return failure;
         }
-        Failure { message: format!("{}: {}", self.progress(), failure.message), ..failure }
+        let why = full.map_or_else(
+            || failure.message.clone(),
+            |(unfinished, quota)| {
+                let (unfinished, quota) = (thousands(unfinished), thousands(quota));
+                format!(
+                    "the session is full, {unfinished} of its jobs have not ended, and it may have {quota}"
+                )
+            },
+        );
+        let left = thousands((self.lines.len() - self.stored) as u64);
+        let message = format!("{} and run, the other {left} are not stored: {why}", self.progress());
+        Failure { message, ..failure }
     }
 }
 

@@ -18,6 +18,7 @@ use legwork_process::tasks::TaskKind;
 use legwork_queue::operator::SessionOptions;
 use legwork_queue::operator::check_prices;
 use legwork_worker::host::host_name;
+use legwork_worker::tally::Tally;
 use legwork_worker::upkeep::reap_forever;
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
@@ -204,7 +205,7 @@ async fn tend(sessions: Arc<McpSessions>, own: SessionId, end: CancellationToken
     // It may have jobs of an earlier server.
     sessions.watch(own);
     tokio::select! {
-        never = reap_forever(sessions.operator.queue().clone()) => match never {},
+        never = reap_forever(sessions.operator.queue().clone(), Tally::default()) => match never {},
         never = sessions.keep_served() => match never {},
         () = end.cancelled() => {}
     }

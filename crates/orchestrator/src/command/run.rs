@@ -38,6 +38,7 @@ use legwork_spans::set_parent;
 use legwork_worker::guard::Guard;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::server_watch::end_server_without_folder;
+use legwork_worker::tally::Tally;
 use legwork_worker::upkeep::reap_forever;
 use legwork_worker::upkeep::while_reaping;
 use serde_json::json;
@@ -567,5 +568,5 @@ impl Conversation {
 
 /// Reclaims jobs of dead workers until `over`, as every long-lived process does.
 async fn reap_until(queue: Queue, over: CancellationToken) {
-    over.run_until_cancelled(reap_forever(queue)).await;
+    over.run_until_cancelled(reap_forever(queue, Tally::default())).await;
 }

@@ -21,6 +21,7 @@ use legwork_http::access::Tokens;
 use legwork_http::api::Api;
 use legwork_http::api::SessionWorkers;
 use legwork_http::board::Board;
+use legwork_http::fleet::RecentStats;
 use legwork_http::listener;
 use legwork_http::metrics::Metrics;
 use legwork_http::problem::Problem;
@@ -30,6 +31,7 @@ use legwork_http::teams::Teams;
 use legwork_process::service_manager::ServiceManager;
 use legwork_process::tasks::TaskKind;
 use legwork_queue::Operator;
+use legwork_worker::webhooks::Webhooks;
 use tokio::net::TcpListener;
 
 use crate::cli::ServeArgs;
@@ -56,6 +58,7 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
         Failure::usage(format!("the service manager's socket cannot be reached: {error}"))
     })?;
     let policy = context.common.policy()?;
+    let webhooks = Webhooks::find(&context.variables)?;
     let Some(Serving { tasks, shutdown, connection }) = Serving::start(&context).await? else {
         return Ok(ExitStatus::Success);
     };
@@ -69,11 +72,16 @@ pub(super) async fn serve(context: Context, args: ServeArgs) -> Result<ExitStatu
         end: shutdown.drain.clone(),
         metrics: Metrics::default(),
         board: Board::default(),
+        stats: RecentStats::default(),
     };
     tasks.spawn(
         TaskKind::Upkeep,
         tend(context.clone(), connection.operator.clone(), connection.backend.is_embedded()),
     );
+    if let Some(webhooks) = webhooks {
+        let queue = connection.operator.queue().clone();
+        tasks.spawn(TaskKind::Webhooks, webhooks.run(queue, shutdown.drain.clone()));
+    }
     if let Ok(address) = listener.local_addr() {
         context.output.note(&format!("listening on http://{address}"));
     }

@@ -9,10 +9,11 @@ use legwork_common::lifecycle::State;
 use legwork_queue::Operator;
 use legwork_queue::QueueError;
 use legwork_queue::operator::JobFilter;
+use legwork_queue::operator::Lane;
 use legwork_worker::backend::embedded_config;
 use legwork_worker::upkeep::while_reaping;
 
-use super::is_served;
+use super::is_serving;
 use super::launch::Launch;
 use super::serve_as;
 use crate::context::Context;
@@ -118,11 +119,14 @@ async fn waiting_sessions(operator: &Operator) -> Result<BTreeSet<SessionId>, Qu
 }
 
 async fn unserved_sessions(operator: &Operator) -> Result<BTreeSet<SessionId>, QueueError> {
-    let mut unserved = BTreeSet::new();
-    for session in waiting_sessions(operator).await? {
-        if !is_served(operator, session).await? {
-            unserved.insert(session);
-        }
+    let waiting = waiting_sessions(operator).await?;
+    if waiting.is_empty() {
+        return Ok(waiting);
     }
-    Ok(unserved)
+    // One reading for all sessions: it is repeated every second.
+    let workers = operator.workers().await?;
+    let lanes: BTreeSet<&String> =
+        workers.iter().filter(|worker| is_serving(worker)).flat_map(|worker| &worker.lanes).collect();
+    let is_unserved = |session: &SessionId| !lanes.contains(&Lane::Session(*session).name());
+    Ok(waiting.into_iter().filter(is_unserved).collect())
 }

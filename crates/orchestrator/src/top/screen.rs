@@ -46,7 +46,7 @@ pub fn draw(frame: &mut Frame<'_>, top: &Top, place: &str) {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(2), Constraint::Min(3), Constraint::Length(1)])
             .areas(frame.area());
-    frame.render_widget(Paragraph::new(heading(top, place)), head);
+    frame.render_widget(Paragraph::new(heading(top, place, usize::from(head.width))), head);
     if top.is_detail_whole {
         detail(frame, top, body);
     } else {
@@ -65,8 +65,14 @@ pub fn draw(frame: &mut Frame<'_>, top: &Top, place: &str) {
     frame.render_widget(Paragraph::new(footer(top)), foot);
 }
 
-/// Two lines: what waits and runs, and what ended lately.
-fn heading(top: &Top, place: &str) -> Text<'static> {
+/// The first of the texts that fits into so many columns; the last one where none does.
+fn fitting(texts: [String; 2], columns: usize) -> String {
+    let [whole, short] = texts;
+    if whole.width() <= columns { whole } else { short }
+}
+
+/// Two lines of so many columns: what waits and runs, and what ended lately.
+fn heading(top: &Top, place: &str, columns: usize) -> Text<'static> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let Some(stats) = &top.snapshot.stats else {
         return Text::from(Line::from(vec![Span::styled("legwork top", bold), format!("  {place}").into()]));
@@ -94,7 +100,9 @@ fn heading(top: &Top, place: &str) -> Text<'static> {
         .into(),
     ];
     if !paused.is_empty() {
-        let text = format!("  paused: {}", paused.join(", "));
+        let left = columns.saturating_sub(first.iter().map(Span::width).sum());
+        let texts = [format!("  paused: {}", paused.join(", ")), format!("  {} paused", paused.len())];
+        let text = fitting(texts, left);
         first.push(Span::styled(text, Style::new().fg(Color::Yellow)));
     }
     let workers = &stats.workers;
@@ -107,13 +115,14 @@ fn heading(top: &Top, place: &str) -> Text<'static> {
         top.snapshot.rates.ended,
     );
     if let Some(hour) = stats.ended.first() {
-        second.push_str(&format!(
-            "  last hour: {} completed, {} failed, {} stopped, {} tokens",
-            thousands(hour.completed),
-            thousands(hour.failed),
-            thousands(hour.stopped),
-            thousands(hour.usage.input_tokens + hour.usage.output_tokens),
-        ));
+        let [completed, failed, stopped] = [hour.completed, hour.failed, hour.stopped].map(thousands);
+        let tokens = thousands(hour.usage.input_tokens + hour.usage.output_tokens);
+        let all = thousands(hour.completed + hour.failed + hour.stopped);
+        let whole = format!(
+            "  last hour: {completed} completed, {failed} failed, {stopped} stopped, {tokens} tokens"
+        );
+        let short = format!("  hour: {failed} of {all} failed");
+        second.push_str(&fitting([whole, short], columns.saturating_sub(second.width())));
     }
     Text::from(vec![Line::from(first), Line::from(second)])
 }
@@ -170,15 +179,10 @@ fn session_row(rows: &[&Row], first: &Row) -> TableRow<'static> {
     let jobs = rows.iter().filter(|row| row.job.session == session);
     let (all, live) =
         jobs.fold((0, 0), |(all, live), row| (all + 1, live + usize::from(!row.job.status.is_terminal())));
-    let mut cells = vec![Cell::from(short(&session.to_string())), Cell::from("session")];
+    let mut cells = vec![Cell::from(render::short(session)), Cell::from("session")];
     cells.extend(["", "", ""].map(Cell::from));
     cells.push(Cell::from(format!("{}, {live} live", crate::many::jobs(all))));
     TableRow::new(cells).style(Style::new().add_modifier(Modifier::DIM))
-}
-
-/// The first part of an id.
-fn short(id: &str) -> String {
-    id.chars().take(8).collect()
 }
 
 fn job_row(row: &Row, top: &Top) -> TableRow<'static> {
@@ -290,11 +294,11 @@ fn footer(top: &Top) -> Line<'static> {
     let warning = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
     match &top.mode {
         Mode::Confirm(change, id) => {
-            let session = top.job().map(|job| short(&job.session.to_string())).unwrap_or_default();
-            Line::styled(change.question(&short(&id.uuid().to_string()), &session), warning)
+            let session = top.job().map(|job| render::short(job.session)).unwrap_or_default();
+            Line::styled(change.question(&render::short(id.uuid()), &session), warning)
         }
         Mode::Write(id, message) => {
-            let id = short(&id.uuid().to_string());
+            let id = render::short(id.uuid());
             Line::from(format!("to {id}: {message}▏ Enter sends it, Esc does not"))
         }
         Mode::Filter => Line::from(format!("/{}▏ Enter keeps the filter, Esc clears it", top.filter)),

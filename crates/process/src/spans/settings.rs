@@ -10,6 +10,7 @@ use legwork_common::variables::OTLP_ENDPOINT;
 use legwork_common::variables::OTLP_HEADERS;
 use legwork_common::variables::OTLP_PROTOCOL;
 use legwork_common::variables::OTLP_TRACES_ENDPOINT;
+use legwork_common::variables::value;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use reqwest::Url;
@@ -44,7 +45,7 @@ impl SpanSettings {
     ///
     /// What is wrong with a variable, without its value: spans cannot be exported then.
     pub fn find(variables: &BTreeMap<String, String>, program: &str) -> Result<Option<Self>, String> {
-        let set = |name| variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+        let set = |name| value(variables, name);
         if set(OTEL_DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Ok(None);
         }

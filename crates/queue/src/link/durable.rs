@@ -3,7 +3,7 @@
 //! `WAITAOF` waits for all that its own connection wrote before. So the call, a mark and `WAITAOF` go to one server on one
 //! connection: a call whose connection was lost is repeated whole, also after a failover, where the repeat finds its writes
 //! or makes them again. The mark is a write of its own, because a repeat that finds everything done writes nothing, and
-//! `WAITAOF` would wait for nothing. The connection stands still meanwhile, so nothing else uses it.
+//! `WAITAOF` would wait for nothing. The connection is blocked until then, so nothing else uses it.
 
 use std::fmt;
 use std::sync::Mutex;

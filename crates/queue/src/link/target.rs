@@ -74,7 +74,7 @@ impl Target {
         Self { replicas, ..self }
     }
 
-    /// How many replicas confirm stored and ended jobs beside the server's file; `None` where nothing is waited for.
+    /// How many replicas confirm stored and ended jobs in addition to the server's file; `None` where nothing is waited for.
     pub fn replicas(&self) -> Option<u32> {
         self.replicas
     }

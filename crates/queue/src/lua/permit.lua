@@ -15,7 +15,8 @@
 --   return: ms that its tokens were worth beyond what it took; negative where it took too much. A permit that still
 --           waits gives its place up.
 --   pause:  ms that the provider asked for (0 if it named no time), the longest pause in ms.
--- Replies: take: {'go'} | {'free'} where nothing limits calls now | {'wait', ms, time to come at, rate | paused | busy}; the others: {'done'}.
+-- Replies: take: {'go'} | {'free'} where nothing limits calls now | {'wait', ms, time to come at, rate | paused | busy}; pause: {'done', ms by
+-- which the pause became longer}; the others: {'done'}.
 local limit_key, calls_key, line_key, free_key = unpack(KEYS, 1, 4)
 local mode, permit = unpack(ARGV, 1, 2)
 local clock = redis.call('TIME')
@@ -84,8 +85,9 @@ if mode == 'pause' then
   -- Refusals of calls that were in flight together count as one.
   if now >= paused then spacing = math.min(MAX_SPACING, math.max(FIRST_SPACING, spacing * 2)) end
   if asked == 0 then asked = 10 * spacing end
-  keep('paused', math.max(paused, now + math.min(asked, longest)), 'spacing', spacing, 'refused', now)
-  return { 'done' }
+  local ends = math.max(paused, now + math.min(asked, longest))
+  keep('paused', ends, 'spacing', spacing, 'refused', now)
+  return { 'done', math.floor(ends - math.max(now, paused)) }
 end
 
 local due, interval, worth, burst, max_calls, expiry = unpack(ARGV, 3, 8)

@@ -1,4 +1,4 @@
-//! Retrying jobs: each failed or stopped job is dispatched once more as a new job.
+//! Retrying jobs: each failed or stopped job is dispatched once more as a new job. Forking: any job is, with another task.
 
 use std::collections::HashMap;
 
@@ -9,6 +9,7 @@ use legwork_common::error::ExitStatus;
 use legwork_common::id::JobId;
 use legwork_common::id::SessionId;
 use legwork_common::job::JobSpec;
+use legwork_common::job::TeamDigest;
 use legwork_common::lifecycle::State;
 use legwork_common::service::ServiceError;
 use legwork_common::service::WRONG_STATE;
@@ -135,6 +136,8 @@ pub struct RetryPlan {
     original: Original,
     mode: RetryMode,
     again: bool,
+    /// The task of a fork, which begins anew; `None` for a retry.
+    fork: Option<String>,
 }
 
 impl Operator {
@@ -161,6 +164,11 @@ impl RetryPlan {
         &self.original.job_options.queue
     }
 
+    /// The digest of the team that will run it.
+    pub fn team_digest(&self) -> &TeamDigest {
+        &self.original.spec.team
+    }
+
     /// The agent that will run it.
     pub fn agent(&self) -> &str {
         &self.original.spec.agent
@@ -173,11 +181,15 @@ impl RetryPlan {
 
     /// The new job, in `session`. Without the original's idempotency key: under the key the original would be found.
     fn new_job(&self, session: SessionId) -> NewJob {
-        let spec = self.original.spec.clone();
+        let spec = JobSpec { key: None, ..self.original.spec.clone() };
         let fresh = self.mode == RetryMode::Fresh;
+        let spec = match &self.fork {
+            Some(task) => JobSpec { task: task.clone(), retry_of: None, fresh: false, ..spec },
+            None => JobSpec { retry_of: Some(self.of), fresh, ..spec },
+        };
         NewJob {
             id: JobId::random_in(session),
-            spec: JobSpec { key: None, retry_of: Some(self.of), fresh, ..spec },
+            spec,
             job_options: self.original.job_options.clone(),
             idempotency_key: None,
             again: self.again,
@@ -215,7 +227,21 @@ impl Operator {
         let original = self.queue().original(of).await?.ok_or(RetryError::NotFound(of))?;
         check_status(of, original.status)?;
         self.check_original(&original).map_err(|reason| RetryError::Untrusted { of, reason })?;
-        Ok(RetryPlan { of, original, mode, again })
+        Ok(RetryPlan { of, original, mode, again, fork: None })
+    }
+
+    /// Reads what a fork of `of` needs: a new job of the same agent with the same options and with `task` in place of its
+    /// task, or with the same one. It begins anew, whatever became of `of`, which stays as it is. Changes nothing;
+    /// [`Operator::retry_many`] dispatches it.
+    ///
+    /// # Errors
+    ///
+    /// [`RetryError`] when the job is not stored, may not be signed again, or Redis cannot be reached.
+    pub async fn plan_fork(&self, of: JobId, task: Option<String>) -> Result<RetryPlan, RetryError> {
+        let original = self.queue().original(of).await?.ok_or(RetryError::NotFound(of))?;
+        self.check_original(&original).map_err(|reason| RetryError::Untrusted { of, reason })?;
+        let fork = Some(task.unwrap_or_else(|| original.spec.task.clone()));
+        Ok(RetryPlan { of, original, mode: RetryMode::Fresh, again: false, fork })
     }
 
     /// Dispatches planned retries one after the other; one result for each, in their order. Jobs of a session that
@@ -328,7 +354,6 @@ fn stored_id(stored: Option<&Enqueued>) -> Result<JobId, QueueError> {
 #[cfg(test)]
 mod tests {
     use legwork_common::job::JobOptions;
-    use legwork_common::job::TeamDigest;
     use legwork_common::money::SpendingLimit;
 
     use super::*;
@@ -345,7 +370,7 @@ mod tests {
         let job_options = JobOptions { queue: "code".to_owned(), retries: 2, ..JobOptions::default() };
         let original =
             Original { status: State::Failed, session, spec, job_options, team_json: None, signed: None };
-        RetryPlan { of: JobId::random_in(session), original, mode, again: false }
+        RetryPlan { of: JobId::random_in(session), original, mode, again: false, fork: None }
     }
 
     #[test]
@@ -360,6 +385,17 @@ mod tests {
             assert_eq!((job.idempotency_key, plan.queue()), (None, "code"));
             assert_ne!(job.id, plan.of);
         }
+    }
+
+    #[test]
+    fn a_fork_is_a_job_of_its_own_with_another_task() {
+        let plan = RetryPlan { fork: Some("count again".to_owned()), ..plan(RetryMode::Fresh) };
+        let job = plan.new_job(plan.original.session);
+        let original = plan.original.spec.clone();
+        let expected =
+            JobSpec { task: "count again".to_owned(), key: None, retry_of: None, fresh: false, ..original };
+        assert_eq!((&job.spec, &job.job_options), (&expected, &plan.original.job_options));
+        assert_ne!(job.id, plan.of);
     }
 
     #[test]

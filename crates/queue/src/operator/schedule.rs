@@ -120,7 +120,7 @@ pub struct ScheduleStatus {
 /// An instant that a schedule fired for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LastFire {
-    /// The instant, not the moment at which a process came to it.
+    /// The instant, not the moment at which a process handled it.
     #[serde(serialize_with = "rfc3339")]
     pub at: Timestamp,
     /// The job.

@@ -132,8 +132,8 @@ impl StopReport {
 }
 
 impl Operator {
-    /// The top of each tree to stop so that every live job that `filter` selects ends. The filter's own states are not
-    /// looked at.
+    /// The top of each tree to stop so that every live job that `filter` selects ends. The filter's own states do not
+    /// count.
     ///
     /// # Errors
     ///

@@ -70,11 +70,12 @@ pub trait Permits: Debug + Send + Sync {
     async fn give_back(&self, request: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
     /// Gives a permit back whose call the provider refused for exceeding its limit, and pauses the provider for every
-    /// worker: for `asked` where the provider named a time, but for `most` at the longest.
+    /// worker: for `asked` where the provider named a time, but for `most` at the longest. Returns by how much that made the
+    /// pause longer, so that the pauses of a fleet add up to the time that the provider was paused.
     async fn pause(
         &self,
         request: &PermitRequest,
         asked: Option<Duration>,
         most: Duration,
-    ) -> Result<(), QueueError>;
+    ) -> Result<Duration, QueueError>;
 }

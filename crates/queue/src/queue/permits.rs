@@ -72,13 +72,14 @@ impl Permits for Queue {
         request: &PermitRequest,
         asked: Option<Duration>,
         most: Duration,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Duration, QueueError> {
         let call = self
             .permit_call("pause", &request.name, request.permit)
             // 0 stands for a provider that named no time.
             .arg(asked.map_or(0, |asked| asked.as_millis().max(1)))
             .arg(most.as_millis());
-        step::PERMIT.call(&self.link, &call).await.map(drop)
+        let (_done, mut rest) = step::PERMIT.call(&self.link, &call).await?.tagged()?;
+        Ok(Duration::from_millis(rest.item()?.parse()?))
     }
 }
 

@@ -98,7 +98,8 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     let most = Duration::from_secs(60);
     let early = request(free, 0);
     assert_eq!(queue.take(&early).await.unwrap(), Permitted::Free);
-    queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
+    let longer = queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
+    assert_eq!(longer, Duration::from_secs(7));
     let (pause, why) = wait(&queue, free, 0).await.unwrap();
     assert!(why == WaitReason::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
     // The calls that wait do not all start when the pause ends.
@@ -112,7 +113,8 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
         );
     }
     // Refusals of calls that were in flight together count as one, and the longer pause counts.
-    queue.pause(&request(free, 0), Some(Duration::from_secs(3600)), most).await.unwrap();
+    let longer = queue.pause(&request(free, 0), Some(Duration::from_secs(3600)), most).await.unwrap();
+    assert!(longer > Duration::from_secs(50) && longer <= Duration::from_secs(54), "{longer:?}");
     let mut earlier = request(free, 0);
     earlier.due = Some(1);
     let Permitted::Wait { pause, why, .. } = queue.take(&earlier).await.unwrap() else { panic!("no wait") };

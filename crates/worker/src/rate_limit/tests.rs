@@ -55,9 +55,9 @@ impl Permits for FakePermits {
         request: &PermitRequest,
         _: Option<Duration>,
         _: Duration,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Duration, QueueError> {
         self.paused.lock().unwrap().push(request.name.clone());
-        Ok(())
+        Ok(Duration::from_secs(30))
     }
 }
 

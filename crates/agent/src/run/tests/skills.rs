@@ -93,7 +93,7 @@ async fn a_skill_that_is_not_there_or_has_no_task_is_an_error() {
     ]}));
     run_to_end(&world, delegated(&with_skill(json!({})), "a", Vec::new())).await;
     let entries = entries(&world);
-    assert_eq!(entries[1], "result 1.0 no skill `nope` runs by itself. Those that do: audit");
+    assert_eq!(entries[1], "result 1.0 no skill `nope` runs in a conversation of its own. These do: audit");
     assert_eq!(entries[3], "result 2.0 task must not be empty");
 }
 

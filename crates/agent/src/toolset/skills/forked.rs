@@ -109,7 +109,10 @@ impl RunSkill {
         let found = self.skills.iter().find(|(known, _)| *known == name);
         let Some((_, fork)) = found else {
             let names: Vec<&str> = self.skills.iter().map(|(name, _)| name.as_str()).collect();
-            let message = format!("no skill `{name}` runs by itself. Those that do: {}", names.join(", "));
+            let message = format!(
+                "no skill `{name}` runs in a conversation of its own. These do: {}",
+                names.join(", ")
+            );
             return Err(ToolOutcome::error(message));
         };
         Ok(InnerRun { agent: fork.agent(&name, &self.caller), prompt: task })

@@ -49,13 +49,19 @@ pub(in crate::team) const TOOLSET_TYPES: Keys = Keys {
         noted("file", "`read_file`, `write_file` and `edit_file` of `filesystem`"),
         noted("git", "runs the `git` of the worker"),
         yes("environment"),
-        no("webhook", "nothing is sent"),
+        partly(
+            "webhook",
+            "the call waits until the message is delivered or refused; to public addresses, unless the worker's operator allows others",
+        ),
         noted("plan", "one folder for all agents of this machine's user, in Legwork's state folder"),
         no("session_plan", "the agent has no plan; `todo` keeps a list"),
         no("session_context", "the agent sees no other session"),
         no("scheduler", "nothing is scheduled; `--delay` of a dispatch starts a job later"),
         partly("open_url", "a worker has no browser: the tool gives the agent the address, for its user"),
-        no("rag", "the agent cannot search these sources"),
+        no(
+            "rag",
+            "the agent cannot search these sources: no index is built on a worker, whose folders last as long as a job; an MCP server can search one that exists",
+        ),
         no("mcp_catalog", "the agent has the servers of its own toolsets"),
     ],
 };
@@ -135,7 +141,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             no(
                 "recall",
-                "the end of a background job is not announced; the agent looks with `view_background_job`",
+                "the end of a background job is not announced; the agent checks with `view_background_job`",
             ),
             &["background_jobs"],
         ),
@@ -143,7 +149,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(
             refused(
                 "safer",
-                "no command asks by itself; `safety: balanced` of the agent lets safe calls run and asks for others",
+                "no command asks for approval on its own; `safety: balanced` of the agent lets safe calls run and asks for others",
             ),
             &["shell"],
         ),
@@ -151,7 +157,7 @@ pub(in crate::team) const TOOLSET: Keys = Keys {
         only(no("blocked_servers", "the toolset has no effect"), &["mcp_catalog"]),
         only(no("escape_html", "HTML is never escaped"), &["fetch"]),
         only(no("rag_config", "the agent cannot search these sources"), &["rag"]),
-        only(no("webhook_config", "nothing is sent"), &["webhook"]),
+        only(yes("webhook_config"), &["webhook"]),
         until(no("env_file", "set the variables in the environment of the worker"), 1),
         between(
             only(
@@ -252,10 +258,5 @@ pub(in crate::team) const RAG_CONFIG: Keys = Keys {
 
 pub(in crate::team) const WEBHOOK: Keys = Keys {
     noun: "a webhook",
-    keys: &[
-        partly("provider", CHECKED),
-        partly("url", CHECKED),
-        partly("headers", CHECKED),
-        partly("chat_id", CHECKED),
-    ],
+    keys: &[yes("provider"), yes("url"), yes("headers"), noted("chat_id", "for `telegram`")],
 };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::agent::References;
 use super::fetch::read_fetch;
 use super::mcp;
+use super::webhook::read_webhook;
 use crate::team::fields::Fields;
 use crate::team::keys;
 use crate::team::keys::Support;
@@ -234,12 +235,7 @@ fn read_kind(
             }
             ToolsetKind::Shell { env: fields.string_map(reader, "env") }
         }
-        "filesystem" | "file" => ToolsetKind::Filesystem {
-            ignore_vcs: fields.bool(reader, "ignore_vcs").unwrap_or(true),
-            post_edit: read_post_edit(reader, fields),
-            allow_list: read_entries(reader, fields, "allow_list"),
-            deny_list: read_entries(reader, fields, "deny_list"),
-        },
+        "filesystem" | "file" => read_filesystem(reader, fields),
         "mcp" => ToolsetKind::Mcp(mcp::read(reader, references, subject, fields)?),
         "background_agents" => ToolsetKind::BackgroundAgents,
         "fetch" => read_fetch(reader, fields),
@@ -260,6 +256,7 @@ fn read_kind(
             let launch = read_launch(reader, fields, command);
             ToolsetKind::Lsp { launch, file_types: fields.strings(reader, "file_types") }
         }
+        "webhook" => ToolsetKind::Webhook(read_webhook(reader, fields)?),
         "git" => ToolsetKind::Git,
         "environment" => ToolsetKind::Environment,
         "plan" => ToolsetKind::Plan,
@@ -277,6 +274,16 @@ fn read_kind(
             ToolsetKind::Unsupported { kind: other.to_owned() }
         }
     })
+}
+
+/// Reads `filesystem`, of which `file` is a part.
+fn read_filesystem(reader: &mut Reader<'_>, fields: &Fields<'_>) -> ToolsetKind {
+    ToolsetKind::Filesystem {
+        ignore_vcs: fields.bool(reader, "ignore_vcs").unwrap_or(true),
+        post_edit: read_post_edit(reader, fields),
+        allow_list: read_entries(reader, fields, "allow_list"),
+        deny_list: read_entries(reader, fields, "deny_list"),
+    }
 }
 
 /// Reads a list of which no entry may be empty: an empty one would match nothing, or everything.
@@ -306,16 +313,6 @@ fn check_unused(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) {
         "mcp_catalog" => {
             read_entries(reader, fields, "allowed_servers");
             read_entries(reader, fields, "blocked_servers");
-        }
-        "webhook" => {
-            if let Some(node) = fields.node("webhook_config")
-                && let Some(config) = reader.fields_without_warnings(node, &keys::WEBHOOK)
-            {
-                for name in ["provider", "url", "chat_id"] {
-                    config.string(reader, name);
-                }
-                config.string_map(reader, "headers");
-            }
         }
         _ => {}
     }

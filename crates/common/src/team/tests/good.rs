@@ -261,11 +261,11 @@ fn a_comma_list_keeps_every_alternative() {
 #[test]
 fn auto_chooses_the_first_provider_with_a_key() {
     let cases: [(&[&str], &str); 8] = [
-        (&["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "anthropic/claude-sonnet-4-5"),
-        (&["OPENAI_API_KEY", "MISTRAL_API_KEY"], "openai/gpt-5-mini"),
-        (&["CHATGPT_OAUTH_TOKEN", "OPENAI_API_KEY"], "openai/gpt-5-mini"),
+        (&["OPENAI_API_KEY", "ANTHROPIC_API_KEY"], "anthropic/claude-sonnet-4-6"),
+        (&["OPENAI_API_KEY", "MISTRAL_API_KEY"], "openai/gpt-5.6"),
+        (&["CHATGPT_OAUTH_TOKEN", "OPENAI_API_KEY"], "openai/gpt-5.6"),
         (&["CHATGPT_OAUTH_TOKEN", "GEMINI_API_KEY"], "chatgpt/gpt-5.6"),
-        (&["GEMINI_API_KEY"], "google/gemini-2.5-flash"),
+        (&["GEMINI_API_KEY"], "google/gemini-3.5-flash"),
         (&["MISTRAL_API_KEY"], "mistral/mistral-small-latest"),
         (&["AWS_PROFILE"], "amazon-bedrock/global.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         (&[], "dmr/ai/qwen3:latest"),

@@ -89,7 +89,7 @@ fn model_errors() -> Vec<Case> {
         ("a provider with a slash", top("providers: {a/b: {base_url: 'http://x'}}")),
         ("a provider of an unknown type", top("providers: {p: {base_url: 'http://x', api_type: grpc}}")),
         (
-            "first_available beside other keys",
+            "first_available with other keys",
             "models: {m: {first_available: [openai/gpt-4o], temperature: 1}}\nagents: {a: {model: m}}\n".to_owned(),
         ),
         ("first_available without candidates", "models: {m: {first_available: []}}\nagents: {a: {model: m}}\n".to_owned()),

@@ -151,7 +151,7 @@ fn newer_places() -> Vec<Place> {
             &keys::WEBHOOK,
             "agents:\n  root:\n    model: auto\n    toolsets:\n    - type: webhook\n      webhook_config:\n",
             8,
-            &[],
+            &[("url", "https://example.org")],
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Jobs that do nothing: what the queue alone costs, beside a bare stream of the same minute.
+//! Jobs that do nothing: what the queue alone costs, compared with a bare stream of the same minute.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 /// The most that a clock is moved at once, with room: two hours is the most in use.
 const MAX_SHIFT: SignedDuration = SignedDuration::from_hours(3);
-/// Times that one search looks at: those of every minute within twice [`MAX_SHIFT`], and one more.
+/// Times that one search checks: those of every minute within twice [`MAX_SHIFT`], and one more.
 const MAX_STEPS: usize = 361;
 
 /// Why an expression or a zone cannot be used.

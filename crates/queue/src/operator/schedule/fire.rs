@@ -33,7 +33,7 @@ use crate::port::Watch as _;
 const GRACE: Duration = Duration::from_secs(60);
 /// Missed instants that are made up for at most.
 const MAX_MISSED: usize = 100;
-/// Instants that are looked at one after the other: those of every minute for a day.
+/// Instants that are checked one after the other: those of every minute for a day.
 const MAX_STEPS: usize = 1440;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Schedules that one round fires; the rest are due in the next one.
