@@ -151,12 +151,18 @@ impl Observer {
     /// # Errors
     ///
     /// [`ServiceError`] when the job takes no messages, or when Redis cannot be reached.
-    pub async fn send(&self, id: JobId, message: &str, request: &str) -> Result<(), ServiceError> {
+    pub async fn send(
+        &self,
+        id: JobId,
+        message: &str,
+        request: &str,
+        seal: Option<&str>,
+    ) -> Result<(), ServiceError> {
         if self.runs_a_program(id).await? {
             return Err(ServiceError::HearsNothing(id));
         }
         let keep = self.queue.settings().retention;
-        match self.queue.send(id, message, request, keep).await? {
+        match self.queue.send(id, (message, seal), request, keep).await? {
             SendOutcome::Sent => Ok(()),
             SendOutcome::NotRunning(status) => Err(ServiceError::NotRunning { id, status }),
             SendOutcome::NotFound => Err(ServiceError::NotFound(id.to_string())),

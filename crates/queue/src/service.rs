@@ -37,7 +37,9 @@ use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
 use legwork_common::trace::TraceParent;
+use legwork_signing::AnswerTerms;
 use legwork_signing::JobSigner;
+use legwork_signing::Trust;
 use legwork_spans::SPAN_TARGET;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -65,6 +67,7 @@ use crate::port::Watch as _;
 use crate::port::Work as _;
 use crate::queue::ENQUEUE_BATCH_SIZE;
 use crate::queue::ViewDepth;
+use crate::stored::question::sealed_texts;
 
 /// A caller of the service, and what its jobs inherit from it.
 #[derive(Debug, Clone)]
@@ -126,18 +129,26 @@ pub struct Service {
     /// Whether [`Mailbox::settled`] waits for the caller's jobs.
     waits: bool,
     signer: Option<JobSigner>,
+    /// Which answers and messages count; `None` for all.
+    trust: Option<Arc<Trust>>,
 }
 
 impl Service {
     /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
-        Self { observer, caller, waits: true, signer: None }
+        Self { observer, caller, waits: true, signer: None, trust: None }
     }
 
     /// The same service, whose jobs are signed where there is a signer.
     #[must_use]
     pub fn signed_by(self, signer: Option<JobSigner>) -> Self {
         Self { signer, ..self }
+    }
+
+    /// The same service, which accepts only those answers and messages that a trust file does, where there is one.
+    #[must_use]
+    pub fn trusting(self, trust: Option<Arc<Trust>>) -> Self {
+        Self { trust, ..self }
     }
 
     /// The same service, whose [`Mailbox::settled`] returns at once: for a root that stops or leaves its jobs when its
@@ -288,10 +299,44 @@ impl Service {
         let DispatchedBy::Job { id, token } = self.caller.by else { return Err(ServiceError::LeaseLost) };
         match self.queue().ask(Lease { id, token }, call, question, expiry).await? {
             Asked::Open { number, expires_in } => Ok(Err(WaitingQuestion { id, number, expires_in })),
-            Asked::Answered(answer) => Ok(Ok(answer)),
+            Asked::Answered(answer, seal) => {
+                Ok(Ok(self.trusted_answer(id, (call, question), answer, seal.as_deref())?))
+            }
             Asked::Stopping => Err(ServiceError::Stopping),
             Asked::Lost => Err(ServiceError::LeaseLost),
         }
+    }
+
+    /// The answer, or a denial in the place of one that no trusted person signed: the call is not made then.
+    fn trusted_answer(
+        &self,
+        job: JobId,
+        (call, question): (CallIndex, &Question),
+        answer: Answer,
+        seal: Option<&str>,
+    ) -> Result<Answer, ServiceError> {
+        let Some(trust) = self.trust.as_ref().filter(|_| answer != Answer::Expired) else {
+            return Ok(answer);
+        };
+        let [place, asked, text] = sealed_texts(call, question, &answer)?;
+        let terms = AnswerTerms { job, place: &place, question: &asked, answer: &text };
+        match trust.check_answer(&terms, seal) {
+            Ok(()) => Ok(answer),
+            Err(refusal) => {
+                tracing::warn!(%job, %refusal, "an answer counts as a denial");
+                Ok(Answer::Denied { why: Some(refusal.to_string()) })
+            }
+        }
+    }
+
+    /// Whether a message in the mailbox is delivered.
+    fn trusts_message(&self, text: &str, seal: Option<&str>) -> bool {
+        let (Some(trust), DispatchedBy::Job { id, .. }) = (&self.trust, self.caller.by) else { return true };
+        let checked = trust.check_message(id, text, seal);
+        if let Err(refusal) = &checked {
+            tracing::warn!(job = %id, %refusal, "a message is not delivered");
+        }
+        checked.is_ok()
     }
 
     /// Waits until a question has an answer, or its time is over: asking again then answers. Dropping the future changes
@@ -427,7 +472,9 @@ impl BackgroundAgents for Service {
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
         self.check_reach(request.id).await?;
         let key = idempotency_key::message_key(&self.caller, request.call);
-        self.observer.send(request.id, &request.message, &key).await
+        let signer = self.signer.as_ref().map(JobSigner::key);
+        let seal = signer.map(|key| key.seal_message(request.id, &request.message));
+        self.observer.send(request.id, &request.message, &key, seal.as_deref()).await
     }
 }
 
@@ -467,8 +514,11 @@ impl Mailbox for Service {
             let ended: Vec<JobId> = ended.collect();
             let mut views = self.queue().views(&ended, ViewDepth::ANNOUNCED).await?.into_iter();
             let (mut mail, mut void) = (Vec::with_capacity(entries.len()), Vec::new());
-            for MailEntry { id, content } in entries {
+            for MailEntry { id, content, seal } in entries {
                 match content {
+                    MailEntryContent::Message(text) if !self.trusts_message(&text, seal.as_deref()) => {
+                        void.push(id);
+                    }
                     MailEntryContent::Message(text) => {
                         mail.push(Mail { id, content: MailContent::Message(text) });
                     }

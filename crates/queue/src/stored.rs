@@ -3,5 +3,6 @@
 pub(crate) mod facts;
 pub(crate) mod notice;
 pub(crate) mod past;
+pub(crate) mod question;
 pub(crate) mod record;
 pub(crate) mod request;

@@ -5,6 +5,7 @@
 pub mod envelope;
 pub mod field;
 pub mod key;
+pub mod people;
 pub mod signer;
 pub mod trust;
 pub mod turns;
@@ -17,6 +18,7 @@ pub use key::KeyError;
 pub use key::KeyId;
 pub use key::PublicKey;
 pub use key::SigningKey;
+pub use people::AnswerTerms;
 pub use signer::JobSigner;
 pub use trust::Accepted;
 pub use trust::Grant;

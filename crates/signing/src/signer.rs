@@ -32,6 +32,11 @@ impl JobSigner {
         Self { key, above: Some(above) }
     }
 
+    /// The key that it signs with.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// The depth of the jobs that it signs.
     pub fn depth(&self) -> u8 {
         self.above.as_ref().map_or(0, |above| u8::try_from(above.links().len()).unwrap_or(u8::MAX))

@@ -9,6 +9,8 @@
 //!     toolsets: [filesystem]
 //!     commands: []
 //!   worker-1: {key: ed25519:…, worker: true}
+//!   ops: {key: ed25519:…, person: true}
+//! signed: [answers, messages]
 //! ```
 
 mod refusal;
@@ -30,6 +32,7 @@ use crate::envelope::SignedJob;
 use crate::key::KeyId;
 use crate::key::PublicKey;
 use crate::key::SigningKey;
+use crate::people::Words;
 
 /// How far the clocks of a dispatcher and of a worker may be apart. Clocks that are kept in time differ by less than a
 /// second; a machine that lost its time server for a month, by less than this.
@@ -56,6 +59,9 @@ struct TrustedKey {
     /// Whether it is a worker's: it signs jobs of jobs, and a dispatcher's key those of a root.
     #[serde(default)]
     worker: bool,
+    /// Whether it is a person's, whose answers and messages count.
+    #[serde(default)]
+    person: bool,
     queues: Option<BTreeSet<String>>,
     agents: Option<BTreeSet<String>>,
     toolsets: Option<BTreeSet<String>>,
@@ -66,6 +72,9 @@ struct TrustedKey {
 #[serde(deny_unknown_fields)]
 struct TrustFile {
     keys: BTreeMap<KeyId, TrustedKey>,
+    /// What must be signed apart from jobs and their turns.
+    #[serde(default)]
+    signed: BTreeSet<Words>,
 }
 
 /// Why a trust file cannot be used.
@@ -83,6 +92,7 @@ pub enum TrustError {
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     keys: BTreeMap<KeyId, TrustedKey>,
+    signed: BTreeSet<Words>,
 }
 
 /// An envelope that was accepted.
@@ -109,7 +119,7 @@ impl Trust {
         if file.keys.is_empty() {
             return Err(TrustError::Empty);
         }
-        Ok(Self { keys: file.keys })
+        Ok(Self { keys: file.keys, signed: file.signed })
     }
 
     /// The same, which trusts a dispatcher's own key too, unless the file says something about it.
@@ -118,6 +128,7 @@ impl Trust {
         let own = TrustedKey {
             key: key.public(),
             worker: false,
+            person: false,
             queues: None,
             agents: None,
             toolsets: None,
@@ -130,6 +141,17 @@ impl Trust {
     /// Whether a worker's key has this name and is this one.
     pub fn has_worker(&self, key: &SigningKey) -> bool {
         self.keys.get(key.id()).is_some_and(|trusted| trusted.worker && trusted.key == key.public())
+    }
+
+    /// Whether these must be signed.
+    pub(crate) fn asks_for(&self, words: Words) -> bool {
+        self.signed.contains(&words)
+    }
+
+    /// The public key of a person, or of a worker where those count too.
+    pub(crate) fn speaker(&self, key: &KeyId, or_worker: bool) -> Option<&PublicKey> {
+        let trusted = self.keys.get(key)?;
+        (trusted.person || (or_worker && trusted.worker)).then_some(&trusted.key)
     }
 
     /// The public key of a worker.

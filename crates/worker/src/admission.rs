@@ -130,6 +130,11 @@ impl AttemptAdmission {
         Some(JobSigner::below(Arc::clone(key), Arc::clone(self.envelope.get()?)))
     }
 
+    /// Which answers of people and messages count; `None` for all.
+    pub(crate) fn trust(&self) -> Option<Arc<Trust>> {
+        self.admission.as_ref().map(|admission| Arc::clone(&admission.trust))
+    }
+
     /// Verifies the recorded turns of this job, or of the one that it retries; `None` where every job is trusted.
     pub(crate) fn turn_verifier(&self, job: JobId) -> Option<TurnVerifier> {
         self.admission.as_ref().map(|admission| TurnVerifier::new(Arc::clone(&admission.trust), job))

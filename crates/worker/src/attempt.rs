@@ -405,7 +405,9 @@ impl Attempt {
             root_agent: self.claimed().spec.root_agent.clone(),
             approvals: self.claimed().spec.approvals,
         };
-        let service = Service::new(self.context.observer.clone(), caller).signed_by(self.admission.signer());
+        let service = Service::new(self.context.observer.clone(), caller)
+            .signed_by(self.admission.signer())
+            .trusting(self.admission.trust());
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
         let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);

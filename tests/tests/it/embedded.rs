@@ -129,7 +129,8 @@ fn a_background_worker_exits_after_its_server_stops() {
     state.until_output(&id, "I call shell");
     let folder = state.path("state").display().to_string();
     let workers = || processes("legwork-worker").into_iter().filter(|line| line.contains(&folder)).count();
-    assert_eq!(workers(), 1);
+    // A command that is just being started has its command line for a moment.
+    until("there is one worker", || workers() == 1);
     state.legwork(["local", "stop"]).expect_success();
     until("the worker has exited", || workers() == 0);
     assert_eq!(processes("sleep 601.5"), Vec::<String>::new());

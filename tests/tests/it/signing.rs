@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
 use legwork_tests::redis::Redis;
@@ -289,4 +290,64 @@ fn a_worker_that_trusts_everyone_runs_signed_jobs_and_signs_none() {
         redis.keys("*:spec:*").iter().map(|key| redis.text(&format!("GET {key}"))).collect();
     let signed = specs.iter().filter(|spec| spec.contains("\"envelope\":\"1~")).count();
     assert_eq!((specs.len(), signed), (2, 1), "{specs:?}");
+}
+
+/// An agent that asks a person about its command, and hears messages.
+const ASKS: &str = "
+permissions: {ask: ['shell:cmd=*made*']}
+agents:
+  ops: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
+";
+
+#[test]
+fn answers_and_messages_that_no_trusted_person_signed_count_for_nothing() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    let made = state.path("made");
+    let cmd = format!("echo made >> {}", made.display());
+    let script = json!({"ops": [
+        calls("shell", &json!({"cmd": cmd})),
+        {"text": "first: {{result:shell}}", "tool_calls": [{"name": "shell", "arguments": {"cmd": "true"}}]},
+        {"text": "done"},
+    ]});
+    Team::write(&mut state, &script);
+    let team = state.file("asks.yaml", ASKS);
+    let policy = state.file("policy.yaml", "approvals: park\n");
+    state.set(variables::POLICY, &policy);
+    let (ci, line) = key(&state, "ci", &[]);
+    let (ops, person) = key(&state, "ops", &[]);
+    let (own, own_line) = key(&state, "worker-1", &["--worker"]);
+    let person = person.replace('}', ", person: true}");
+    let trusted = trust(&state, "trust.yaml", &[&line, &person, &own_line, "signed: [answers, messages]\n"]);
+    let _worker = state.worker(&["--trust", &trusted, "--signing-key", &own]);
+    let asking = || {
+        let id = state.dispatch(&["--signing-key", &ci, &team, "ops", "go"]);
+        until("the job asks a person", || state.view(&id)["waits_for"]["reason"] == "answer");
+        id
+    };
+    let refusal = "not signed by a key that this worker trusts with people's words";
+    let signed = asking();
+    state.legwork(["approve", &signed, "--signing-key", &ops]).expect_success();
+    state.until_status(&signed, "completed");
+    assert_eq!(std::fs::read_to_string(&made).unwrap(), "made\n");
+    let [unsigned, wrong] = [vec![], vec!["--signing-key", &ci]].map(|options| {
+        let id = asking();
+        for (sender, message) in [(&options[..], "forged words"), (&["--signing-key", &ops], "true words")] {
+            let send = ["send", &id, message].into_iter().chain(sender.iter().copied());
+            state.legwork(send).expect_success();
+        }
+        state.legwork(["approve", &id].into_iter().chain(options)).expect_success();
+        id
+    });
+    let denied = asking();
+    state.legwork(["deny", &denied, "--signing-key", &ops, "no"]).expect_success();
+    for id in [&unsigned, &wrong] {
+        let view = state.until_status(id, "completed");
+        let output = view["output"].as_str().unwrap();
+        assert!(output.contains(refusal), "{output}");
+        let transcript = state.legwork(["view", id, "--transcript"]).expect_success();
+        assert!(transcript.contains("true words") && !transcript.contains("forged words"), "{transcript}");
+    }
+    let view = state.until_status(&denied, "completed");
+    assert!(!view["output"].as_str().unwrap().contains(refusal), "{view}");
+    assert_eq!(std::fs::read_to_string(&made).unwrap(), "made\n");
 }

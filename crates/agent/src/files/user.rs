@@ -55,13 +55,11 @@ impl AsUser {
     ///
     /// The system's, where this program may not. The thread is as it was then.
     pub(crate) fn enter(user: Option<&CommandUser>) -> io::Result<Self> {
-        let own = Identity {
-            uid: rustix::process::geteuid(),
-            gid: rustix::process::getegid(),
-            groups: rustix::process::getgroups()?,
-        };
         let none = Self { own: None, _of_this_thread: PhantomData };
-        let Some(user) = user.filter(|user| user.uid != own.uid.as_raw()) else { return Ok(none) };
+        let uid = rustix::process::geteuid();
+        let Some(user) = user.filter(|user| user.uid != uid.as_raw()) else { return Ok(none) };
+        let groups = rustix::process::getgroups()?;
+        let own = Identity { uid, gid: rustix::process::getegid(), groups };
         let wanted = Identity {
             uid: Uid::from_raw(user.uid),
             gid: Gid::from_raw(user.gid),

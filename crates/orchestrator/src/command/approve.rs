@@ -13,6 +13,7 @@ use crate::cli::ApproveArgs;
 use crate::cli::DenyArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::failure::Failure;
 use crate::render;
 use crate::render::table;
@@ -28,7 +29,11 @@ const COLUMNS: [Column; 5] = [
 
 /// Approves a call or answers a question; without an id lists what waits.
 pub(super) async fn approve(context: Context, args: ApproveArgs) -> Result<ExitStatus, Failure> {
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    // The list needs no key.
+    let connection = match &args.id {
+        None => context.connect(ConnectionKind::Pooled).await?,
+        Some(_) => context.connect_to_sign(ConnectionKind::Pooled, WhileAway::Fail).await?,
+    };
     let done = match &args.id {
         None => list(&context, &connection).await,
         Some(id) => {
@@ -44,7 +49,7 @@ pub(super) async fn approve(context: Context, args: ApproveArgs) -> Result<ExitS
 pub(super) async fn deny(context: Context, args: DenyArgs) -> Result<ExitStatus, Failure> {
     let why = args.why.join(" ");
     let decision = Decision::Deny(Some(why.trim()).filter(|why| !why.is_empty()));
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let connection = context.connect_to_sign(ConnectionKind::Pooled, WhileAway::Fail).await?;
     let done = answer(&context, &connection, &args.id, args.call, decision).await;
     connection.leave().await?;
     done.map(|()| ExitStatus::Success)

@@ -8,12 +8,13 @@ use serde_json::json;
 use crate::cli::SendArgs;
 use crate::context::Connection;
 use crate::context::Context;
+use crate::context::WhileAway;
 use crate::failure::Failure;
 
 /// Sends the message; returns once it is stored.
 pub(super) async fn send(context: Context, args: SendArgs) -> Result<ExitStatus, Failure> {
     let message = message(args.message)?;
-    let connection = context.connect(ConnectionKind::Pooled).await?;
+    let connection = context.connect_to_sign(ConnectionKind::Pooled, WhileAway::Fail).await?;
     let sent = deliver(&context, &connection, &args.id, &message).await;
     connection.leave().await?;
     sent.map(|()| ExitStatus::Success)

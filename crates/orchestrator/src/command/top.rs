@@ -155,7 +155,8 @@ impl Changer {
     }
 
     async fn send(&self, id: JobId, message: &str) -> Result<String, Failure> {
-        self.operator.send(id, message).await?;
+        let operator = self.operator.clone().with_key(self.context.dispatcher_key()?);
+        operator.send(id, message).await?;
         Ok("the message is stored; the agent reads it before its next model call".to_owned())
     }
 

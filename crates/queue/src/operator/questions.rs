@@ -9,6 +9,7 @@ use legwork_common::question::Answer;
 use legwork_common::question::AskedQuestion;
 use legwork_common::question::MAX_ANSWER_BYTES;
 use legwork_common::service::WRONG_STATE;
+use legwork_signing::AnswerTerms;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -17,6 +18,8 @@ use crate::operator::Operator;
 use crate::port::AnswerOutcome;
 use crate::port::Questions as _;
 use crate::port::Watch as _;
+use crate::stored::question::asked_text;
+use crate::stored::question::encoded;
 
 /// Jobs of each shard in a list of questions: more than a person answers in a sitting.
 const MAX_ASKING: usize = 1000;
@@ -195,7 +198,8 @@ impl Operator {
             (Err(_), Some(first)) => return Err(AnswerError::Decided { id, number, answer: first.clone() }),
             (Err(unfit), None) => return Err(AnswerError::Unfit(unfit)),
         };
-        match self.queue().answer(id, number, &answer).await? {
+        let seal = self.seal_of(id, &asked, &answer).await?;
+        match self.queue().answer(id, number, &answer, seal.as_deref()).await? {
             AnswerOutcome::Recorded => Ok(AnsweredQuestion {
                 id,
                 asked: AskedQuestion { answer: Some(answer), ..asked },
@@ -211,6 +215,21 @@ impl Operator {
             AnswerOutcome::Unasked => Err(AnswerError::Unasked { id, number }),
             AnswerOutcome::NotFound => Err(AnswerError::NotFound(id)),
         }
+    }
+
+    /// The seal of an answer; `None` without a key. What is sealed is the question as it was read here, which is what the person
+    /// is told.
+    async fn seal_of(
+        &self,
+        id: JobId,
+        asked: &AskedQuestion,
+        answer: &Answer,
+    ) -> Result<Option<String>, QueueError> {
+        let Some(key) = self.signing_key() else { return Ok(None) };
+        let place = self.queue().place(id, asked.number).await?.unwrap_or_default();
+        let (question, answer) = (asked_text(&asked.question), encoded(answer)?);
+        let terms = AnswerTerms { job: id, place: &place, question: &question, answer: &answer };
+        Ok(Some(key.seal_answer(&terms)))
     }
 
     /// The question that an answer is for. Without a number, a job whose questions all have answers is asked about the last

@@ -15,6 +15,7 @@ impl Operator {
     ///
     /// [`ServiceError`] when the job takes no messages, or when Redis cannot be reached.
     pub async fn send(&self, id: JobId, message: &str) -> Result<(), ServiceError> {
-        self.observer().send(id, message, &RequestId::random().to_string()).await
+        let seal = self.signing_key().map(|key| key.seal_message(id, message));
+        self.observer().send(id, message, &RequestId::random().to_string(), seal.as_deref()).await
     }
 }

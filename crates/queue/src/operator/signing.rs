@@ -38,6 +38,11 @@ impl Operator {
         self.clone().with_key(None)
     }
 
+    /// The key of the person or program that uses this handle.
+    pub(super) fn signing_key(&self) -> Option<&SigningKey> {
+        self.key.as_ref().map(|own| &*own.key)
+    }
+
     pub(super) fn signer(&self) -> Option<JobSigner> {
         self.key.as_ref().map(|own| JobSigner::of_root(Arc::clone(&own.key)))
     }

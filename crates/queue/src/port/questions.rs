@@ -24,8 +24,8 @@ pub enum Asked {
         /// How long until it expires; asking again after that decides it.
         expires_in: Duration,
     },
-    /// It was answered, or it expired.
-    Answered(Answer),
+    /// It was answered, or it expired; with the seal of the answer, where it has one.
+    Answered(Answer, Option<String>),
     /// The job is being stopped.
     Stopping,
     /// Another attempt holds the job.
@@ -74,8 +74,18 @@ pub trait Questions: Debug + Send + Sync {
     /// The answer to a question, once there is one. One short read.
     async fn decided(&self, id: JobId, number: u32) -> Result<Option<Answer>, QueueError>;
 
-    /// Records an answer. The first one counts; a repeat finds it.
-    async fn answer(&self, id: JobId, number: u32, answer: &Answer) -> Result<AnswerOutcome, QueueError>;
+    /// The place of the call that asks a question, as its seal has it; `None` where an earlier release stored it. One short
+    /// read.
+    async fn place(&self, id: JobId, number: u32) -> Result<Option<String>, QueueError>;
+
+    /// Records an answer, with its seal where it has one. The first one counts; a repeat finds it.
+    async fn answer(
+        &self,
+        id: JobId,
+        number: u32,
+        answer: &Answer,
+        seal: Option<&str>,
+    ) -> Result<AnswerOutcome, QueueError>;
 
     /// The questions of jobs that have no answer, by number; of each job those of its current turn, so however many it asked
     /// before, that is a short read, and at most 100. Those that this release cannot read are left out.

@@ -346,6 +346,8 @@ pub struct MailEntry {
     pub id: MailId,
     /// Its content.
     pub content: MailEntryContent,
+    /// The seal of a message, where it has one.
+    pub seal: Option<String>,
 }
 
 /// The content of a mailbox entry.

@@ -93,7 +93,7 @@ impl Dispatch for Queue {
     async fn send(
         &self,
         id: JobId,
-        message: &str,
+        (message, seal): (&str, Option<&str>),
         request: &str,
         keep: Duration,
     ) -> Result<SendOutcome, QueueError> {
@@ -102,7 +102,8 @@ impl Dispatch for Queue {
             .arg(id.uuid())
             .arg(message)
             .arg(request)
-            .arg(keep.as_millis());
+            .arg(keep.as_millis())
+            .arg(seal.unwrap_or_default());
         let (word, mut rest) = step::SEND.call(&self.link, &call).await?.tagged()?;
         match word.as_str() {
             "sent" => Ok(SendOutcome::Sent),

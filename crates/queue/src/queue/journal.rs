@@ -7,7 +7,6 @@ use legwork_common::job::Usage;
 use legwork_common::stored::SoleReply;
 
 use crate::answer::Answer;
-use crate::answer::Word;
 use crate::error::QueueError;
 use crate::port::Append;
 use crate::port::Appended;
@@ -122,14 +121,6 @@ impl Queue {
         let entry = SoleReply::from_stored(text, field.usage, &origin).entry();
         Ok(entry.into_iter().map(|entry| (1, entry)).collect())
     }
-}
-
-/// Splits a stream entry into its name and its first field.
-pub(super) fn read_entry(answer: Answer) -> Result<(Word, Word, Answer), QueueError> {
-    let mut parts = answer.items()?;
-    let name = parts.item()?.word()?;
-    let mut fields = parts.item()?.items()?;
-    Ok((name, fields.item()?.word()?, fields.item()?))
 }
 
 fn read_begun(answer: Answer) -> Result<Option<Begun>, QueueError> {

@@ -9,7 +9,6 @@ use crate::error::QueueError;
 use crate::port::MailEntry;
 use crate::port::MailEntryContent;
 use crate::queue::Queue;
-use crate::queue::journal::read_entry;
 use crate::step;
 use crate::step::Call;
 
@@ -49,12 +48,17 @@ impl Queue {
 }
 
 fn read_mail(answer: Answer) -> Result<MailEntry, QueueError> {
-    let (id, field, value) = read_entry(answer)?;
+    let mut parts = answer.items()?;
+    let id = parts.item()?.word()?;
+    let mut fields = parts.item()?.items()?;
+    let (field, value) = (fields.item()?.word()?, fields.item()?);
+    // The name and the seal.
+    let seal = if fields.len() == 2 { fields.nth(1).map(Answer::text).transpose()? } else { None };
     let content = match field.as_str() {
         "ended" => MailEntryContent::Ended(value.parse()?),
         "message" => MailEntryContent::Message(value.text()?),
         // A kind of a later release: the agent reads it as it was stored.
         kind => MailEntryContent::Message(format!("[{kind}] {}", value.text()?)),
     };
-    Ok(MailEntry { id: MailId(id.as_str().to_owned()), content })
+    Ok(MailEntry { id: MailId(id.as_str().to_owned()), content, seal })
 }

@@ -11,6 +11,7 @@ use legwork_common::question::AskedQuestion;
 use legwork_common::question::Question;
 use legwork_common::service::CallIndex;
 use legwork_common::stored::QUESTION;
+use legwork_signing::field;
 use redis::Pipeline;
 
 use crate::answer::Answer as Reply;
@@ -23,6 +24,11 @@ use crate::port::Questions;
 use crate::queue::Queue;
 use crate::step;
 use crate::step::Call;
+use crate::stored::question::PLACE;
+use crate::stored::question::SEAL;
+use crate::stored::question::encoded;
+use crate::stored::question::place_of;
+use crate::stored::question::sealed_place;
 
 /// What these reads are called in messages.
 const ASKED: &str = "read questions";
@@ -41,18 +47,14 @@ impl Questions for Queue {
         question: &Question,
         expiry: Duration,
     ) -> Result<Asked, QueueError> {
-        let CallIndex { turn, index } = call;
-        // A call that asks the user may itself need an approval first.
-        let place = match question {
-            Question::Approval { .. } => format!("{turn}.{index}"),
-            Question::Prompt { .. } => format!("{turn}.{index}:prompt"),
-        };
+        let place = place_of(call, question);
+        let stored = field::append(&encoded(question)?, PLACE, &sealed_place(&place));
         let call = Call::on(self.keys.job_tag(lease.id))
             .key(self.keys.job(lease.id))
             .arg(lease.id.uuid())
             .arg(lease.token)
             .arg(place)
-            .arg(encoded(question)?)
+            .arg(stored)
             .arg(expiry.as_millis());
         let (word, mut rest) = step::ASK.call(&self.link, &call).await?.tagged()?;
         match word.as_str() {
@@ -61,7 +63,11 @@ impl Questions for Queue {
                 let expires_in = Duration::from_millis(rest.item()?.parse()?);
                 Ok(Asked::Open { number, expires_in })
             }
-            "answered" => Ok(Asked::Answered(QUESTION.from_json(&rest.item()?.text()?)?)),
+            "answered" => {
+                let text = rest.item()?.text()?;
+                let seal = field::split(&text, SEAL).map(|(_, seal)| seal.to_owned());
+                Ok(Asked::Answered(QUESTION.from_json(&text)?, seal))
+            }
             "stopping" => Ok(Asked::Stopping),
             "lost" => Ok(Asked::Lost),
             _ => Err(word.unknown()),
@@ -75,12 +81,24 @@ impl Questions for Queue {
         Ok(text.map(|text| QUESTION.from_json(&text)).transpose()?)
     }
 
-    async fn answer(&self, id: JobId, number: u32, answer: &Answer) -> Result<AnswerOutcome, QueueError> {
-        let call = Call::on(self.keys.job_tag(id))
-            .key(self.keys.job(id))
-            .arg(id.uuid())
-            .arg(number)
-            .arg(encoded(answer)?);
+    async fn place(&self, id: JobId, number: u32) -> Result<Option<String>, QueueError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.questions(id)).arg(format!("question:{number}"));
+        let text = self.link.ask(ASKED, &command).await?.optional_text()?;
+        Ok(text.as_deref().and_then(|text| field::split(text, PLACE)).map(|(_, place)| place.to_owned()))
+    }
+
+    async fn answer(
+        &self,
+        id: JobId,
+        number: u32,
+        answer: &Answer,
+        seal: Option<&str>,
+    ) -> Result<AnswerOutcome, QueueError> {
+        let answer = encoded(answer)?;
+        let answer = seal.map_or_else(|| answer.clone(), |seal| field::append(&answer, SEAL, seal));
+        let call =
+            Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(id.uuid()).arg(number).arg(answer);
         let (word, mut rest) = step::ANSWER.call(&self.link, &call).await?.tagged()?;
         match word.as_str() {
             "recorded" => Ok(AnswerOutcome::Recorded),
@@ -182,13 +200,6 @@ impl Queue {
             command.arg(format!("question:{number}")).arg(format!("answer:{number}"));
         }
     }
-}
-
-/// A question or an answer as it is stored.
-fn encoded<T: serde::Serialize>(value: &T) -> Result<String, QueueError> {
-    let unexpected =
-        |error: serde_json::Error| QueueError::Unexpected { step: ASKED, detail: error.to_string() };
-    QUESTION.to_json(value).map_err(unexpected)
 }
 
 /// Reads the answer to [`Queue::push_numbers`]. Questions are asked by calls of one reply, so those that are open are among

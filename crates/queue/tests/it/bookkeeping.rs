@@ -328,7 +328,7 @@ async fn the_mailbox_of_a_job_ends_with_it() {
     let (redis, it) = TestSession::alone(20).await;
     let id = it.one().await;
     let claimed = it.claim(1).await.remove(0);
-    it.queue.send(id, "hi", "request", Duration::from_secs(9)).await.unwrap();
+    it.queue.send(id, ("hi", None), "request", Duration::from_secs(9)).await.unwrap();
     it.finish(claimed.lease, completed()).await;
     assert_eq!(keys(&redis, "*:mailbox:*").await, [""; 0]);
 }

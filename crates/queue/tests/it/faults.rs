@@ -221,7 +221,7 @@ async fn round(it: &TestSession, lose: impl Fn()) {
     lose();
     assert_eq!(it.queue.resume(lease).await.unwrap(), Parked::Done);
     lose();
-    let sent = it.queue.send(id, "hi", &id.to_string(), Duration::from_secs(9)).await.unwrap();
+    let sent = it.queue.send(id, ("hi", None), &id.to_string(), Duration::from_secs(9)).await.unwrap();
     assert_eq!(sent, SendOutcome::Sent);
     let mail = it.queue.mail(it.session, Dispatcher::Job(id)).await.unwrap();
     assert_eq!(mail.len(), 1);
@@ -376,7 +376,7 @@ async fn full_memory_refuses_new_jobs_and_nothing_else() {
     assert_eq!(it.finish(first, completed()).await, Finished::Now(State::Completed));
     let stopped = it.queue.stop(StopRoot::Job(second.id), Asker::Operator, Cause::Operator).await.unwrap();
     assert_eq!(stopped, StopOutcome::Marked(Cause::Operator));
-    let sent = it.queue.send(third.id, "hi", "request", Duration::from_secs(9)).await.unwrap();
+    let sent = it.queue.send(third.id, ("hi", None), "request", Duration::from_secs(9)).await.unwrap();
     assert_eq!(sent, SendOutcome::Sent);
     let mode = ReleaseMode::Drain;
     let release = Release { lease: fourth, worker: it.worker.clone(), mode, output_bytes: 0 };

@@ -70,12 +70,12 @@ async fn the_first_answer_counts_and_the_second_learns_of_it() {
         (Answer::Approved, AnswerOutcome::Already(Answer::Approved)),
         (denied("no"), AnswerOutcome::Already(Answer::Approved)),
     ] {
-        assert_eq!(it.queue.answer(lease.id, number, &answer).await.unwrap(), outcome);
+        assert_eq!(it.queue.answer(lease.id, number, &answer, None).await.unwrap(), outcome);
     }
     let asked = it.queue.ask(lease, CALL, &question("ls"), HOUR).await.unwrap();
-    assert_eq!(asked, Asked::Answered(Answer::Approved));
+    assert_eq!(asked, Asked::Answered(Answer::Approved, None));
     assert_eq!(it.queue.decided(lease.id, number).await.unwrap(), Some(Answer::Approved));
-    assert_eq!(it.queue.answer(lease.id, 7, &Answer::Approved).await.unwrap(), AnswerOutcome::Unasked);
+    assert_eq!(it.queue.answer(lease.id, 7, &Answer::Approved, None).await.unwrap(), AnswerOutcome::Unasked);
 }
 
 #[tokio::test]
@@ -94,11 +94,11 @@ async fn a_parked_job_says_what_it_asks_and_is_listed_until_all_is_answered() {
     assert_eq!(questions[0].question, question("ls"));
     let asking = it.queue.asking(10).await.unwrap();
     assert_eq!((asking.ids.as_slice(), asking.total), (&[lease.id][..], 1));
-    it.queue.answer(lease.id, first, &denied("no")).await.unwrap();
+    it.queue.answer(lease.id, first, &denied("no"), None).await.unwrap();
     let WaitsFor::Answer { questions } = waits_for().await else { panic!("one question is open") };
     assert_eq!(questions.len(), 1);
     assert_eq!(it.queue.asking(10).await.unwrap().total, 1);
-    it.queue.answer(lease.id, second, &Answer::Approved).await.unwrap();
+    it.queue.answer(lease.id, second, &Answer::Approved, None).await.unwrap();
     assert_eq!(waits_for().await, WaitsFor::Children { live: 0 });
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
 }
@@ -114,11 +114,14 @@ async fn a_question_outlives_its_worker_and_the_next_attempt_finds_the_answer() 
     assert_eq!(it.state(lease.id).await, State::Queued);
     // No worker holds it, and a person answers all the same.
     assert_eq!(it.queue.asking(10).await.unwrap().ids, [lease.id]);
-    assert_eq!(it.queue.answer(lease.id, number, &denied("no")).await.unwrap(), AnswerOutcome::Recorded);
+    assert_eq!(
+        it.queue.answer(lease.id, number, &denied("no"), None).await.unwrap(),
+        AnswerOutcome::Recorded
+    );
     assert_eq!(it.queue.ask(lease, CALL, &question("ls"), HOUR).await.unwrap(), Asked::Lost);
     let next = it.claim(1).await.remove(0).lease;
     let asked = it.queue.ask(next, CALL, &question("ls"), HOUR).await.unwrap();
-    assert_eq!(asked, Asked::Answered(denied("no")));
+    assert_eq!(asked, Asked::Answered(denied("no"), None));
 }
 
 #[tokio::test]
@@ -131,12 +134,12 @@ async fn a_question_expires_once_and_a_late_answer_does_not_count() {
         let asked = it.queue.ask(lease, call, &question("ls"), soon).await.unwrap();
         let Asked::Open { number, .. } = asked else { panic!("{asked:?}") };
         if by_answer {
-            let late = it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+            let late = it.queue.answer(lease.id, number, &Answer::Approved, None).await.unwrap();
             assert_eq!(late, AnswerOutcome::Already(Answer::Expired));
         }
         let asked = it.queue.ask(lease, call, &question("ls"), soon).await.unwrap();
-        assert_eq!(asked, Asked::Answered(Answer::Expired));
-        let late = it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+        assert_eq!(asked, Asked::Answered(Answer::Expired, None));
+        let late = it.queue.answer(lease.id, number, &Answer::Approved, None).await.unwrap();
         assert_eq!(late, AnswerOutcome::Already(Answer::Expired));
     }
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
@@ -152,11 +155,11 @@ async fn a_job_that_ends_or_is_stopped_asks_no_more() {
         .stop(StopRoot::Job(lease.id), Asker::Operator, legwork_common::job::Cause::Operator)
         .await
         .unwrap();
-    let answered = it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+    let answered = it.queue.answer(lease.id, number, &Answer::Approved, None).await.unwrap();
     assert_eq!(answered, AnswerOutcome::NotRunning(State::Stopping));
     assert_eq!(it.queue.ask(lease, LATER, &question("ls"), HOUR).await.unwrap(), Asked::Stopping);
     it.finish(lease, completed()).await;
-    let answered = it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+    let answered = it.queue.answer(lease.id, number, &Answer::Approved, None).await.unwrap();
     assert_eq!(answered, AnswerOutcome::NotRunning(State::Stopped));
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
     assert_eq!(it.queue.open_questions(&[lease.id]).await.unwrap(), [vec![]]);
@@ -180,7 +183,7 @@ async fn what_a_job_asked_before_costs_nothing_later() {
     it.queue.park(lease).await.unwrap();
     for turn in 10..210 {
         let number = open(&it, lease, CallIndex { turn, index: 0 }).await;
-        it.queue.answer(lease.id, number, &Answer::Approved).await.unwrap();
+        it.queue.answer(lease.id, number, &Answer::Approved, None).await.unwrap();
     }
     let first = open(&it, lease, CALL).await;
     let second = open(&it, lease, LATER).await;
@@ -192,11 +195,11 @@ async fn what_a_job_asked_before_costs_nothing_later() {
     let listed = it.queue.open_questions(&[lease.id]).await.unwrap();
     assert_eq!(numbers(&listed[0]), [first, second]);
     // The second is answered first, so that the first stays the oldest open one.
-    it.queue.answer(lease.id, second, &denied("no")).await.unwrap();
+    it.queue.answer(lease.id, second, &denied("no"), None).await.unwrap();
     let waits = it.queue.jobs_with_waits(&[lease.id]).await.unwrap().remove(0).unwrap().waits_for.unwrap();
     let WaitsFor::Answer { questions } = waits else { panic!("{waits:?}") };
     assert_eq!(numbers(&questions), [first]);
-    it.queue.answer(lease.id, first, &Answer::Approved).await.unwrap();
+    it.queue.answer(lease.id, first, &Answer::Approved, None).await.unwrap();
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
     assert_eq!(executed(&mut raw, "hgetall").await, 0);
     let checks = executed(&mut raw, "hexists").await;
@@ -222,7 +225,7 @@ async fn questions_that_an_earlier_release_answered_hide_no_open_one() {
     let last = open(&it, lease, CALL).await;
     let listed = it.queue.open_questions(&[lease.id]).await.unwrap();
     assert_eq!(listed[0].iter().map(|asked| asked.number).collect::<Vec<_>>(), [last]);
-    it.queue.answer(lease.id, last, &Answer::Approved).await.unwrap();
+    it.queue.answer(lease.id, last, &Answer::Approved, None).await.unwrap();
     assert_eq!(it.queue.asking(10).await.unwrap().total, 0);
 }
 

@@ -378,7 +378,8 @@ impl World {
             };
             let request = RequestId::random().to_string();
             for _ in 0..2 {
-                let sent = self.it.queue.send(id, "hi", &request, Duration::from_secs(60)).await.unwrap();
+                let sent =
+                    self.it.queue.send(id, ("hi", None), &request, Duration::from_secs(60)).await.unwrap();
                 assert_eq!(sent, wanted);
             }
             if wanted == SendOutcome::Sent {

@@ -325,7 +325,7 @@ async fn a_job_with_unheard_messages_does_not_complete() {
     let lease = it.claim(1).await.remove(0).lease;
     let finish = |hears_mail| Finish { hears_mail, ..finish(lease, completed()) };
     let keep = Duration::from_secs(9);
-    assert_eq!(it.queue.send(id, "wait", "request", keep).await.unwrap(), SendOutcome::Sent);
+    assert_eq!(it.queue.send(id, ("wait", None), "request", keep).await.unwrap(), SendOutcome::Sent);
     for _ in 0..2 {
         assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Mail]);
         assert_eq!(it.state(id).await, State::Running);
@@ -336,7 +336,7 @@ async fn a_job_with_unheard_messages_does_not_complete() {
         assert_eq!(it.queue.finish(&[finish(true)]).await.unwrap(), [Finished::Now(State::Completed)]);
     }
     // What can no longer be heard is refused.
-    let late = it.queue.send(id, "late", "another", keep).await.unwrap();
+    let late = it.queue.send(id, ("late", None), "another", keep).await.unwrap();
     assert_eq!(late, SendOutcome::NotRunning(State::Completed));
 }
 
@@ -385,7 +385,7 @@ async fn a_stop_outranks_mail_and_refuses_more_of_it() {
     let root = parent.lease.id;
     let lease = it.claim(1).await.remove(0).lease;
     let keep = Duration::from_secs(9);
-    assert_eq!(it.queue.send(child_id, "hi", "request", keep).await.unwrap(), SendOutcome::Sent);
+    assert_eq!(it.queue.send(child_id, ("hi", None), "request", keep).await.unwrap(), SendOutcome::Sent);
     // Only the mark is written, as by a stopper that died before its sweep.
     let mut raw = redis.raw().await;
     let stop = format!("{{legwork:test:0}}:stop:{}", root.uuid());
@@ -399,7 +399,7 @@ async fn a_stop_outranks_mail_and_refuses_more_of_it() {
         .query_async(&mut raw)
         .await
         .unwrap();
-    let late = it.queue.send(child_id, "late", "another", keep).await.unwrap();
+    let late = it.queue.send(child_id, ("late", None), "another", keep).await.unwrap();
     assert_eq!(late, SendOutcome::NotRunning(State::Stopping));
     let finish = Finish { hears_mail: true, ..finish(lease, completed()) };
     assert_eq!(it.queue.finish(&[finish]).await.unwrap(), [Finished::Now(State::Stopped)]);

@@ -90,6 +90,12 @@ pub enum Refusal {
         /// Which entry, from 1.
         number: u64,
     },
+    /// An answer or a message is not signed as the trust file asks for.
+    #[error("the {what} is not signed by a key that this worker trusts with people's words (--trust)")]
+    Unsealed {
+        /// `answer` or `message`.
+        what: &'static str,
+    },
     /// This attempt, or a later one, was begun here before, or the job ended here.
     #[error("the job {job} is a replay: {detail}")]
     Replayed {
