@@ -8,7 +8,9 @@ use legwork_common::id::JobId;
 use legwork_common::job::Job;
 use legwork_queue::Operator;
 use legwork_queue::POLL_INTERVAL;
+use legwork_queue::output_after;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::outage::Outage;
@@ -83,11 +85,17 @@ async fn until_ended(
         if job.status.is_terminal() && shown.offset.load(Ordering::Relaxed) >= job.output_bytes {
             return Ok(job);
         }
-        tokio::select! {
-            _hint = listener.next() => {}
-            _hint = ends.next() => {}
-            // Hints may be lost; this bounds the delay.
-            () = tokio::time::sleep(POLL_INTERVAL) => {}
+        // Hints may be lost; this bounds the delay.
+        let poll_at = Instant::now() + POLL_INTERVAL;
+        loop {
+            let hint = tokio::select! {
+                hint = listener.next() => hint,
+                _hint = ends.next() => None,
+                () = tokio::time::sleep_until(poll_at) => None,
+            };
+            if !shown.show_hint(id, hint.as_deref())? {
+                break;
+            }
         }
     }
 }
@@ -98,17 +106,31 @@ impl Shown<'_> {
         loop {
             let offset = self.offset.load(Ordering::Relaxed);
             let slice = outage.ask(|| operator.output(id, offset, CHUNK_BYTES)).await?;
-            let Some(last) = slice.bytes.last() else { return Ok(()) };
-            self.is_line_open.store(*last != b'\n', Ordering::Relaxed);
-            if self.output.json {
-                let text = String::from_utf8_lossy(&slice.bytes);
-                self.output
-                    .object(&json!({"event": "output", "id": id, "offset": slice.offset, "text": text}))?;
-            } else {
-                self.output.bytes(&slice.bytes)?;
+            if slice.bytes.is_empty() {
+                return Ok(());
             }
-            self.offset.store(slice.next_offset(), Ordering::Relaxed);
+            self.show(id, slice.offset, &slice.bytes)?;
         }
+    }
+
+    /// Shows what a hint carries, if it follows what is shown; false where the output must be read.
+    fn show_hint(&self, id: JobId, hint: Option<&[u8]>) -> Result<bool, Failure> {
+        let offset = self.offset.load(Ordering::Relaxed);
+        let Some(text) = hint.and_then(|hint| output_after(offset, hint)) else { return Ok(false) };
+        self.show(id, offset, text.as_bytes())?;
+        Ok(true)
+    }
+
+    fn show(&self, id: JobId, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.is_line_open.store(bytes.last().is_some_and(|last| *last != b'\n'), Ordering::Relaxed);
+        if self.output.json {
+            let text = String::from_utf8_lossy(bytes);
+            self.output.object(&json!({"event": "output", "id": id, "offset": offset, "text": text}))?;
+        } else {
+            self.output.bytes(bytes)?;
+        }
+        self.offset.store(offset + bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends an incomplete line of output, so that what follows on standard error has a line of its own.

@@ -12,9 +12,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use redis::PushInfo;
-use redis::PushKind;
-use redis::Value;
 use tokio::sync::broadcast;
 
 use crate::error::QueueError;
@@ -22,14 +19,11 @@ use crate::hints::subscriptions::Subscriptions;
 use crate::link::ROUND_TRIP_TIMEOUT;
 use crate::link::Target;
 
-/// Pushes that a slow listener may fall behind before it loses the oldest and is woken to read. All channels of a
-/// process share it, so it is some bursts of output long; a push is a few hundred bytes.
-const PUSH_CHANNEL_CAPACITY: usize = 1024;
-
 /// What listeners are sent.
 #[derive(Debug, Clone)]
 enum Hint {
-    Push(PushInfo),
+    /// A message of the listener's channel.
+    Payload(Vec<u8>),
     /// The connection was replaced, so that hints may have been missed.
     Missed,
 }
@@ -41,7 +35,6 @@ pub struct Hints {
 }
 
 struct Shared {
-    hints: broadcast::Sender<Hint>,
     subscriptions: Arc<Subscriptions>,
     // Keeps the connection, and never ends. It is polled by one of the listeners that wait, and keeps its place when
     // that one stops waiting and another takes over.
@@ -64,21 +57,19 @@ impl Hints {
     /// [`QueueError`] for a target that cannot be one.
     pub fn new(target: &Target) -> Result<Self, QueueError> {
         target.check()?;
-        let (hints, _) = broadcast::channel(PUSH_CHANNEL_CAPACITY);
-        let subscriptions = Arc::new(Subscriptions::new(target.clone(), hints.clone()));
+        let subscriptions = Arc::new(Subscriptions::new(target.clone()));
         let keeper = tokio::sync::Mutex::new(Arc::clone(&subscriptions).keep());
-        Ok(Self { shared: Arc::new(Shared { hints, subscriptions, keeper }) })
+        Ok(Self { shared: Arc::new(Shared { subscriptions, keeper }) })
     }
 
     /// Listens to a channel. Once this returns no hint is missed while the connection holds. If Redis cannot be reached
     /// now, the listener gets no hints until it can, and then learns that it may have missed some.
     pub async fn listen(&self, channel: String) -> Listener {
+        let subscriptions = &self.shared.subscriptions;
         // Before the subscription, so that no push comes between the two.
-        let hints = self.shared.hints.subscribe();
+        let hints = subscriptions.add(&channel);
         // Made before the wait, so that a dropped wait does not leave the channel counted.
         let listener = Listener { channel, hints, shared: Arc::clone(&self.shared) };
-        let subscriptions = &self.shared.subscriptions;
-        subscriptions.add(&listener.channel);
         let settled = async {
             tokio::select! {
                 () = subscriptions.settled(&listener.channel) => {}
@@ -115,32 +106,21 @@ impl Listener {
                 hint = self.hints.recv() => hint,
                 () = self.shared.keep_subscribed() => continue,
             };
-            match hint {
-                Ok(Hint::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return None,
-                Ok(Hint::Push(push)) => {
-                    if let Some(payload) = self.payload(push) {
-                        return Some(payload);
-                    }
-                }
-                // Cannot happen, because `shared` holds the sender. Without one no hint ever comes.
+            return match hint {
+                Ok(Hint::Payload(payload)) => Some(payload),
+                Ok(Hint::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => None,
+                // Cannot happen, because a channel stays as long as it has a listener. Without one no hint ever comes.
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-            }
+            };
         }
     }
+}
 
-    /// The payload of a message on this listener's channel.
-    fn payload(&self, push: PushInfo) -> Option<Vec<u8>> {
-        if push.kind != PushKind::Message {
-            return None;
-        }
-        let mut parts = push.data.into_iter();
-        match (parts.next()?, parts.next()?) {
-            (Value::BulkString(channel), Value::BulkString(payload)) => {
-                (channel == self.channel.as_bytes()).then_some(payload)
-            }
-            _ => None,
-        }
-    }
+/// The new output that a hint of a job's channel carries, if it follows `offset`: a reader that is there needs no read.
+/// `None` for output from elsewhere, and for a hint that is not of output or is not text.
+pub fn output_after(offset: u64, hint: &[u8]) -> Option<&str> {
+    let (from, text) = std::str::from_utf8(hint).ok()?.split_once(':')?;
+    (from.parse() == Ok(offset)).then_some(text)
 }
 
 impl Drop for Listener {
@@ -152,5 +132,18 @@ impl Drop for Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::output_after;
+
+    #[test]
+    fn a_hint_gives_the_output_that_follows_what_a_reader_has() {
+        assert_eq!(output_after(5, b"5:a:b"), Some("a:b"));
+        for hint in [&b"4:x"[..], b"6:x", b"x", b"", b"5", b"5:\xff"] {
+            assert_eq!(output_after(5, hint), None, "{hint:?}");
+        }
     }
 }

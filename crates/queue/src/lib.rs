@@ -34,6 +34,7 @@ mod stored;
 pub use error::QueueError;
 pub use hints::Hints;
 pub use hints::Listener;
+pub use hints::output_after;
 pub use keys::JobIndex;
 pub use link::Target;
 pub use observer::Observer;

@@ -16,6 +16,7 @@ use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
 use redis::RedisResult;
+use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::sync::broadcast;
@@ -30,11 +31,13 @@ use crate::link::Target;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The delay before the first attempt to reconnect.
 const FIRST_RECONNECT_DELAY: Duration = Duration::from_millis(100);
+/// Hints of one channel that a slow listener may fall behind before it loses the oldest and is woken to read: some seconds
+/// of a job's output. A channel's queue takes some 3 kB, and a server may follow thousands of jobs.
+const HINT_CHANNEL_CAPACITY: usize = 32;
 
 /// The channels that are listened to, and how far the connection has got with them.
 pub(super) struct Subscriptions {
     target: Target,
-    hints: broadcast::Sender<Hint>,
     // A std mutex: it is never held over an await.
     channels: Mutex<Channels>,
     // A channel got its first listener.
@@ -50,11 +53,18 @@ struct Channels {
     unreachable: bool,
 }
 
-#[derive(Default)]
 struct Channel {
     // At zero the channel is unsubscribed at the next opportunity, and not at once: it is often listened to again.
     listeners: usize,
     subscribed: bool,
+    // To its listeners alone: with one queue for all channels, each of a thousand followers would wake for every hint.
+    hints: broadcast::Sender<Hint>,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self { listeners: 0, subscribed: false, hints: broadcast::channel(HINT_CHANNEL_CAPACITY).0 }
+    }
 }
 
 /// Channels to subscribe to and to unsubscribe from.
@@ -64,23 +74,24 @@ struct Difference {
 }
 
 impl Subscriptions {
-    pub(super) fn new(target: Target, hints: broadcast::Sender<Hint>) -> Self {
+    pub(super) fn new(target: Target) -> Self {
         let (changed, _) = watch::channel(());
-        Self { target, hints, channels: Mutex::default(), added: Notify::new(), changed }
+        Self { target, channels: Mutex::default(), added: Notify::new(), changed }
     }
 
     fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a listener of this channel.
-    pub(super) fn add(&self, name: &str) {
+    /// Counts a listener of this channel; what it receives from.
+    pub(super) fn add(&self, name: &str) -> broadcast::Receiver<Hint> {
         let mut channels = self.channels();
         let channel = channels.by_name.entry(name.to_owned()).or_default();
         channel.listeners += 1;
         if !channel.subscribed {
             self.added.notify_one();
         }
+        channel.hints.subscribe()
     }
 
     /// Counts one listener of this channel less.
@@ -112,7 +123,7 @@ impl Subscriptions {
         Box::pin(async move {
             let mut delays = delays();
             loop {
-                let Err(error) = self.serve(&mut delays).await;
+                let Err(error) = Arc::clone(&self).serve(&mut delays).await;
                 tracing::debug!(%error, "no connection for hints; reconnecting");
                 self.mark_lost();
                 tokio::time::sleep(delays.next().unwrap_or(MAX_RECONNECT_DELAY)).await;
@@ -122,7 +133,7 @@ impl Subscriptions {
     }
 
     /// Makes a connection and keeps its subscriptions, until it is lost or does not answer.
-    async fn serve(&self, delays: &mut Backoff) -> RedisResult<std::convert::Infallible> {
+    async fn serve(self: Arc<Self>, delays: &mut Backoff) -> RedisResult<std::convert::Infallible> {
         let lost = Arc::new(Notify::new());
         let mut connection = self.target.push_connection(self.sender(&lost)).await?;
         loop {
@@ -143,17 +154,28 @@ impl Subscriptions {
         }
     }
 
-    /// What a connection does with a push: hands it to the listeners, or reports its own end to `lost`.
-    fn sender(&self, lost: &Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
-        let (hints, lost) = (self.hints.clone(), Arc::clone(lost));
+    /// What a connection does with a push: hands it to the listeners of its channel, or reports its own end to `lost`.
+    fn sender(
+        self: &Arc<Self>,
+        lost: &Arc<Notify>,
+    ) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
+        let (subscriptions, lost) = (Arc::clone(self), Arc::clone(lost));
         move |push| {
             if push.kind == PushKind::Disconnection {
                 lost.notify_one();
-            } else {
-                // Fails without a listener.
-                hints.send(Hint::Push(push)).ok();
+            } else if let Some((channel, payload)) = message(push) {
+                subscriptions.deliver(&channel, payload);
             }
             Ok(())
+        }
+    }
+
+    /// Sends a payload to the listeners of a channel.
+    fn deliver(&self, channel: &[u8], payload: Vec<u8>) {
+        let Ok(name) = std::str::from_utf8(channel) else { return };
+        if let Some(channel) = self.channels().by_name.get(name) {
+            // Fails without a listener.
+            channel.hints.send(Hint::Payload(payload)).ok();
         }
     }
 
@@ -181,8 +203,10 @@ impl Subscriptions {
             }
         }
         if std::mem::take(&mut channels.unreachable) {
-            // Fails without a listener.
-            self.hints.send(Hint::Missed).ok();
+            for channel in channels.by_name.values() {
+                // Fails without a listener.
+                channel.hints.send(Hint::Missed).ok();
+            }
         }
         self.changed.send_replace(());
     }
@@ -199,10 +223,41 @@ fn delays() -> Backoff {
     Backoff::exponential(FIRST_RECONNECT_DELAY, MAX_RECONNECT_DELAY, u32::MAX)
 }
 
+/// Channel and payload of a published message; `None` for any other push.
+fn message(push: PushInfo) -> Option<(Vec<u8>, Vec<u8>)> {
+    if push.kind != PushKind::Message {
+        return None;
+    }
+    let mut parts = push.data.into_iter();
+    match (parts.next()?, parts.next()?) {
+        (Value::BulkString(channel), Value::BulkString(payload)) => Some((channel, payload)),
+        _ => None,
+    }
+}
+
 fn dropped() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
 }
 
 async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     redis::cmd("PING").exec_async(connection).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::broadcast::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn a_hint_reaches_the_listeners_of_its_channel_alone() {
+        let subscriptions = Subscriptions::new(Target::parse("redis://127.0.0.1:1").unwrap());
+        let [mut one, mut again, mut other] = ["one", "one", "other"].map(|name| subscriptions.add(name));
+        subscriptions.deliver(b"one", b"hint".to_vec());
+        subscriptions.deliver(b"unknown", b"hint".to_vec());
+        for listener in [&mut one, &mut again] {
+            assert!(matches!(listener.try_recv(), Ok(Hint::Payload(payload)) if payload == b"hint"));
+        }
+        assert!(matches!(other.try_recv(), Err(TryRecvError::Empty)));
+    }
 }

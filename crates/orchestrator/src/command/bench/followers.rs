@@ -14,6 +14,7 @@ use legwork_queue::Hints;
 use legwork_queue::QueueError;
 use legwork_queue::Target;
 use legwork_queue::operator::bench::Measurement;
+use legwork_queue::output_after;
 use legwork_worker::runner::Run;
 use legwork_worker::runner::RunEnd;
 use legwork_worker::runner::Runner;
@@ -109,14 +110,15 @@ async fn follow(
     let mut listener = hints.listen(channel).await;
     let (mut text, mut lags) = (Vec::new(), Vec::new());
     while lags.len() < WORDS as usize {
-        let slice = measurement.output(id, text.len() as u64, CHUNK_BYTES).await?;
+        let offset = text.len() as u64;
+        let hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await.ok().flatten();
+        match hint.as_deref().and_then(|hint| output_after(offset, hint)) {
+            Some(new) => text.extend_from_slice(new.as_bytes()),
+            None => text.extend(measurement.output(id, offset, CHUNK_BYTES).await?.bytes),
+        }
         let now = began.elapsed();
-        text.extend_from_slice(&slice.bytes);
         let whole = text.chunks_exact(DIGITS).skip(lags.len());
         lags.extend(whole.map(|word| now.saturating_sub(written_at(word))).collect::<Vec<_>>());
-        if slice.bytes.is_empty() {
-            let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
-        }
     }
     Ok(lags)
 }
