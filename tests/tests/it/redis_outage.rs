@@ -272,7 +272,9 @@ fn a_batch_that_is_rejected_halfway_reports_what_is_stored() {
     assert_eq!(output.status, 5, "{output:?}");
     let count = output.stdout.lines().count();
     assert!((1..1000).contains(&count), "{count}");
-    let expected = format!("error: {count} of 1,000 stored: Redis is full");
+    let left = 1000 - count;
+    let expected =
+        format!("error: {count} of 1,000 stored and run, the other {left} are not stored: Redis is full");
     assert!(
         output.stderr.contains(&expected) && output.stderr.contains("raise maxmemory"),
         "{}",
