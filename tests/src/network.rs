@@ -111,7 +111,7 @@ impl Host {
     }
 }
 
-/// A Redis on a host of its own, which tests reach by a Unix socket beside it. Dropping the value kills the server.
+/// A Redis on a host of its own, which tests reach by a Unix socket. Dropping the value kills the server.
 #[derive(Debug)]
 pub struct NetworkRedis {
     /// The host of the server.
@@ -225,7 +225,7 @@ impl Namespace {
         command
     }
 
-    /// Runs a command line, and tells whether it succeeded.
+    /// Runs a command line; whether it succeeded.
     fn run(&self, line: &str) -> bool {
         let status = self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())

@@ -165,7 +165,9 @@ fn find(name: &str) -> Result<CommandUser, CommandUserError> {
 fn by_ids(text: &str) -> Option<CommandUser> {
     let (uid, gid) = text.split_once(':')?;
     let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-    Some(CommandUser { uid, gid, groups: vec![gid] })
+    // For the system this id means that nothing is changed.
+    let is_id = |id: u32| id != u32::MAX;
+    (is_id(uid) && is_id(gid)).then(|| CommandUser { uid, gid, groups: vec![gid] })
 }
 
 /// A user as passwd(5) and group(5) have it, with all of its groups.
@@ -255,7 +257,7 @@ mod tests {
             assert_eq!(by_name(unknown, users, groups), None, "{unknown}");
         }
         assert_eq!(by_ids("1000:1001"), user(1000, 1001, &[1001]));
-        for odd in ["1000", "a:b", "-1:1", "1000:1001:1002"] {
+        for odd in ["1000", "a:b", "-1:1", "1000:1001:1002", "4294967295:5", "5:4294967295"] {
             assert_eq!(by_ids(odd), None, "{odd}");
         }
     }

@@ -24,7 +24,8 @@ pub(crate) struct CopiedTurns {
     remaining: Vec<(TurnEntry, String)>,
 }
 
-/// Reads what a job has yet to copy, verified where there is a `verifier` of the other job's turns; `None` for a job that retries no other, or has copied everything.
+/// Reads what a job has yet to copy, verified where there is a `verifier` of the other job's turns; `None` for a job that
+/// retries no other, or has copied everything.
 ///
 /// # Errors
 ///

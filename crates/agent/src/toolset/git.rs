@@ -158,13 +158,31 @@ const SAFE_SETTINGS: [&str; 6] =
 const LIST_FILTERS: [&str; 7] =
     ["config", "--null", "--show-scope", "--name-only", "--includes", "--get-regexp", "^filter\\."];
 
+/// Where a setting can be from.
+const SCOPES: [&str; 7] = ["system", "global", "local", "worktree", "command", "submodule", "unknown"];
+
 /// The names of the filters that the repository's own settings define, from the output of [`LIST_FILTERS`]. Those of the
-/// user and of the system are the operator's.
-fn filters(listed: &str) -> BTreeSet<String> {
+/// user and of the system are the operator's. `None` for what is not such a list: a filter that is overlooked would run.
+fn filters(listed: &str) -> Option<BTreeSet<String>> {
     let words: Vec<&str> = listed.split('\0').collect();
-    let of_repository = words.chunks_exact(2).filter(|pair| matches!(pair[0], "local" | "worktree"));
-    let name = |pair: &[&str]| Some(pair[1].strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());
-    of_repository.filter_map(name).collect()
+    let mut names = BTreeSet::new();
+    for pair in words.chunks_exact(2) {
+        // Warnings come over the same pipe, in lines of their own.
+        let scope = pair[0].rsplit('\n').next().filter(|scope| SCOPES.contains(scope))?;
+        let setting = pair[1].strip_prefix("filter.")?;
+        if matches!(scope, "local" | "worktree") {
+            names.extend(setting.rsplit_once('.').map(|(name, _key)| name.to_owned()));
+        }
+    }
+    Some(names)
+}
+
+/// What git printed, and how it ended.
+struct Printed {
+    is_success: bool,
+    text: String,
+    /// Whether the end is missing.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -185,8 +203,8 @@ impl GitTool {
             Action::Log | Action::Branches | Action::Show | Action::Blame => Vec::new(),
         };
         match self.git(line, &disabled, context).await? {
-            (true, text) => Ok(ToolOutcome::ok(shown(self.action, text))),
-            (false, text) => Err(ToolOutcome::error(format!("Error: {}", text.trim()))),
+            Printed { is_success: true, text, .. } => Ok(ToolOutcome::ok(shown(self.action, text))),
+            Printed { text, .. } => Err(ToolOutcome::error(format!("Error: {}", text.trim()))),
         }
     }
 
@@ -197,21 +215,25 @@ impl GitTool {
     ) -> Result<Vec<(String, &'static str)>, ToolOutcome> {
         let line = LIST_FILTERS.map(str::to_owned).to_vec();
         // It fails where there are none, and outside of a repository.
-        let (_, listed) = self.git(line, &[], context).await?;
-        let settings = filters(&listed).into_iter().flat_map(|name| {
+        let listed = self.git(line, &[], context).await?;
+        let names = filters(&listed.text).filter(|_| !listed.is_cut);
+        let names = names.ok_or_else(|| {
+            ToolOutcome::error("Error: the filters in the settings of the repository cannot be listed")
+        })?;
+        let settings = names.into_iter().flat_map(|name| {
             let setting = move |(key, value)| (format!("filter.{name}.{key}"), value);
             [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")].map(setting)
         });
         Ok(settings.collect())
     }
 
-    /// Runs git with these settings over those of the repository: whether it succeeded, and what it printed.
+    /// Runs git with these settings over those of the repository.
     async fn git(
         &self,
         line: Vec<String>,
         settings: &[(String, &'static str)],
         context: &ToolContext,
-    ) -> Result<(bool, String), ToolOutcome> {
+    ) -> Result<Printed, ToolOutcome> {
         let mut command = self.nursery.command("git");
         command
             .arg("--no-pager")
@@ -231,9 +253,14 @@ impl GitTool {
         let mut process = Process::start(command, &self.nursery)
             .map_err(|error| ToolOutcome::error(format!("git cannot be started: {error}")))?;
         let end = foreground::finish(&mut process, TIMEOUT, &context.cancel).await;
-        let text = process.capture().text();
+        let (text, is_cut) = {
+            let capture = process.capture();
+            (capture.text(), capture.truncated)
+        };
         match end {
-            CommandEnd::Ended(end) => Ok((end.status.is_some_and(|status| status.success()), text)),
+            CommandEnd::Ended(end) => {
+                Ok(Printed { is_success: end.status.is_some_and(|status| status.success()), text, is_cut })
+            }
             CommandEnd::TimedOut => Err(ToolOutcome::error("git took longer than a minute")),
             CommandEnd::Cancelled => Err(ToolOutcome::error("Call cancelled")),
         }
@@ -366,7 +393,27 @@ mod tests {
     #[test]
     fn filters_of_the_repository_are_told_from_those_of_the_user() {
         let listed = "global\0filter.lfs.clean\0local\0filter.a.b.clean\0worktree\0filter.c=d.process\0local\0filter.a.b.required\0";
-        assert_eq!(filters(listed), BTreeSet::from(["a.b".to_owned(), "c=d".to_owned()]));
-        assert!(filters("error: no such file").is_empty());
+        let found = Some(BTreeSet::from(["a.b".to_owned(), "c=d".to_owned()]));
+        assert_eq!(filters(listed), found);
+        assert_eq!(filters(&format!("warning: odd\n{listed}warning: odd\n")), found);
+        assert_eq!(filters("error: no such file"), Some(BTreeSet::new()));
+        for odd in ["warning: oddlocal\0filter.a.clean\0", "local\0clean\0filter.a.clean\0local\0"] {
+            assert_eq!(filters(odd), None, "{odd}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_is_refused_where_not_all_filters_can_be_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut environment = testing::environment(folder.path());
+        environment.variables.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
+        let tools = open(&Arc::new(environment), &Nursery::new(Arc::new(NoGuard))).tools;
+        git(folder.path(), &["init", "-q", "-b", "main"]);
+        // More than what is kept of a command's output.
+        let name = "x".repeat(11 << 20);
+        fs::write(folder.path().join(".git/config"), format!("[filter \"{name}\"]\n\tclean = false\n"))
+            .unwrap();
+        let status = call(&tools, "git_status", json!({})).await;
+        assert!(status.is_error && status.text.contains("cannot be listed"), "{:.200}", status.text);
     }
 }

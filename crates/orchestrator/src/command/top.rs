@@ -161,9 +161,10 @@ impl Changer {
     }
 
     async fn retry(&self, id: JobId) -> Result<String, Failure> {
-        let plan = self.operator.plan_retry(id, RetryMode::Resume, false).await?;
-        // Read for each retry: without a usable key the screen is shown all the same.
+        // Read for each retry: without a usable key the screen is shown all the same. Before the plan, which verifies what the
+        // key is about to sign again.
         let operator = self.operator.clone().with_key(self.context.dispatcher_key()?);
+        let plan = operator.plan_retry(id, RetryMode::Resume, false).await?;
         let retried = pin!(operator.retry_many(vec![plan])).next().await;
         let Some(retried) = retried.transpose()? else { return Ok(String::new()) };
         if self.is_embedded {

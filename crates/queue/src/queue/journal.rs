@@ -107,17 +107,19 @@ impl Queue {
 
     /// The turns of a job that has none of its own any more, because they follow from its output and its record.
     async fn derived_turns(&self, id: JobId) -> Result<Vec<(u64, String)>, QueueError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HMGET").arg(self.keys.job(id)).arg("reply").arg("usage");
-        pipeline.cmd("GET").arg(self.keys.output(id));
-        let mut answers = self.link.ask_all(TURNS, &pipeline).await?;
-        let mut fields = answers.item()?.items()?;
+        // First the record alone: most jobs without turns have not recorded any yet, and their output may have megabytes.
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.keys.job(id)).arg("reply").arg("usage");
+        let mut fields = self.link.ask(TURNS, &command).await?.items()?;
         let (origin, usage) = (fields.item()?.optional_text()?, fields.item()?.optional_text()?);
+        let Some(origin) = origin else { return Ok(Vec::new()) };
         let field = UsageField::decode(&usage.unwrap_or_default());
-        let text = answers.item()?.optional_text()?.unwrap_or_default();
-        let Some(origin) = origin.filter(|_| text.len() as u64 == field.result_bytes) else {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.output(id));
+        let text = self.link.ask(TURNS, &command).await?.optional_text()?.unwrap_or_default();
+        if text.len() as u64 != field.result_bytes {
             return Ok(Vec::new());
-        };
+        }
         let entry = SoleReply::from_stored(text, field.usage, &origin).entry();
         Ok(entry.into_iter().map(|entry| (1, entry)).collect())
     }

@@ -55,6 +55,7 @@ const AWAIT_WORK: &str = "await work";
 const WAKE_EXPIRY_SECONDS: u32 = 3600;
 /// Leases of one call of `renew`: a renewal takes 2 us of the server's processor.
 const BATCH_SIZE: usize = 100;
+
 #[async_trait]
 impl Work for Queue {
     async fn claim(&self, claim: &Claim) -> Result<Claims, QueueError> {

@@ -141,7 +141,6 @@ async fn a_flushed_script_cache_is_filled_again() {
     assert_eq!(it.queue.append(&appends).await.unwrap(), [Appended::Stored(5); 3]);
 }
 
-/// The greatest id of a connection other than this one.
 /// A session that is opened over a connection of this kind.
 async fn session_over(redis: &PrivateRedis, kind: ConnectionKind) -> (Queue, TestSession) {
     let settings = FleetSettings::default();
@@ -150,6 +149,7 @@ async fn session_over(redis: &PrivateRedis, kind: ConnectionKind) -> (Queue, Tes
     (queue, it)
 }
 
+/// The greatest id of a connection other than this one.
 async fn newest_client(raw: &mut MultiplexedConnection) -> u64 {
     let own: u64 = redis::cmd("CLIENT").arg("ID").query_async(raw).await.unwrap();
     let list = clients(raw).await;

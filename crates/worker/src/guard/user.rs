@@ -42,7 +42,7 @@ pub(super) fn parse(argument: &str) -> io::Result<Option<CommandUser>> {
     }
 }
 
-/// Becomes the user, for good: this process has one thread. Its pipes become the user's, because programs open them again by
+/// Becomes the user, permanently: this process has one thread. Its pipes become the user's, because programs open them again by
 /// their names in `/dev`.
 #[cfg(target_os = "linux")]
 pub(super) fn become_user(user: &CommandUser) -> io::Result<()> {

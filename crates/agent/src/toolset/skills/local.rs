@@ -147,10 +147,12 @@ fn body(text: &str) -> String {
 pub(super) fn file_of(environment: &Environment, folder: &Path, path: &str) -> Result<String, String> {
     let failed = |error| format!("{path} cannot be read: {error}");
     let root = folder.canonicalize().map_err(failed)?;
-    let file = root.join(path).canonicalize().map_err(failed)?;
-    if !file.starts_with(&root) {
+    let file = folder.join(path);
+    if !file.canonicalize().map_err(failed)?.starts_with(&root) {
         return Err(format!("{path} is not in the skill's folder"));
     }
+    // By the path as it was found: a confined run reaches its folder by the name that the folder has, not by that of a link's
+    // target.
     read_text(environment.files_at(folder), &file)
 }
 

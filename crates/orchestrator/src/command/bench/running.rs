@@ -31,7 +31,7 @@ pub(super) struct Figures {
     kb_per_agent: f64,
 }
 
-/// Runs as many agents at once as jobs were asked for, and reads the memory of this process meanwhile.
+/// Runs as many agents at once as jobs were asked for, and reads the memory of this process while they run.
 pub(super) async fn measure(measurement: &mut Measurement, jobs: u32) -> Result<Figures, Failure> {
     let reply = json!({"text": "done", "delay_ms": MODEL_DELAY_MS});
     let runner = agents(measurement, &reply).await?;
@@ -56,7 +56,7 @@ pub(super) async fn measure(measurement: &mut Measurement, jobs: u32) -> Result<
     })
 }
 
-/// Memory of this process that is resident; 0 where the system does not tell.
+/// Memory of this process that is resident; 0 where the system does not report it.
 fn resident_bytes() -> f64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
