@@ -125,7 +125,7 @@ async fn fork_one(api: &Api, id: JobId, task: Option<String>) -> Result<Value, P
     // Another task is another order: a server that was started with agent files takes orders for these only.
     if !api.teams.may_run(plan.team_digest()) {
         return Err(Problem::bad_request(format!(
-            "task {id} runs an agent file that this server does not take"
+            "job {id} runs an agent file that this server does not take"
         )));
     }
     dispatched(api, plan).await

@@ -13,6 +13,8 @@ const ASKED: &str = "bench";
 const PIPELINE: usize = 100;
 /// How long a bare wake-up may take.
 const WAKE_SECONDS: u32 = 2;
+/// Poll interval for a client that blocks; not part of what is measured.
+const BLOCKED_POLL: Duration = Duration::from_millis(1);
 /// Keys that one `SCAN` looks for.
 const SCAN_COUNT: usize = 1000;
 
@@ -112,9 +114,7 @@ impl Queue {
         for _ in 0..count {
             let groups = vec![vec![key.clone()]];
             let wake = async {
-                while self.info("clients").await?.get("blocked_clients").is_none_or(|blocked| blocked == "0")
-                {
-                }
+                self.until_blocked().await?;
                 let pushed = Instant::now();
                 self.link.ask(ASKED, redis::cmd("LPUSH").arg(&key).arg(1)).await?;
                 Ok::<_, QueueError>(pushed)
@@ -123,10 +123,24 @@ impl Queue {
                 self.wake.take(self.target(), groups, WAKE_SECONDS, ASKED).await?;
                 Ok::<_, QueueError>(Instant::now())
             };
-            let (pushed, taken) = futures::try_join!(wake, take)?;
-            all.push(taken.saturating_duration_since(pushed));
+            // Both to their ends: a wait that is dropped could take what the next one waits for.
+            let (pushed, taken) = futures::join!(wake, take);
+            all.push(taken?.saturating_duration_since(pushed?));
         }
         Ok(all)
+    }
+
+    /// Waits until a client of the server blocks; an error if none does while a wait lasts.
+    async fn until_blocked(&self) -> Result<(), QueueError> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(u64::from(WAKE_SECONDS)) {
+            if self.info("clients").await?.get("blocked_clients").is_some_and(|blocked| blocked != "0") {
+                return Ok(());
+            }
+            tokio::time::sleep(BLOCKED_POLL).await;
+        }
+        let detail = "`INFO clients` counts no client that blocks".to_owned();
+        Err(QueueError::Unexpected { step: ASKED, detail })
     }
 
     /// Deletes every key of this namespace, by scanning the whole server. Only for a namespace that was made for a

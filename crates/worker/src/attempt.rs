@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use legwork_agent::Outcome;
 use legwork_common::error::Coded as _;
+use legwork_common::id::Dispatcher;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -458,8 +459,13 @@ impl Attempt {
             Ending::Completed { .. } | Ending::Stopped { .. } => None,
         };
         let in_output = match &ending {
-            // What is to be durable is stored in its own place, with the end.
-            Ending::Completed { result } if !self.context.work.confirms() => buffer.holds(result, usage),
+            // What is to be durable is stored in its own place, with the end. So is what another job waits for: a worker of
+            // an earlier release may run that one, and finds the result there only.
+            Ending::Completed { result }
+                if !self.context.work.confirms() && matches!(dispatcher, Dispatcher::Root(_)) =>
+            {
+                buffer.holds(result, usage)
+            }
             _ => InOutput::Nothing,
         };
         let finish = Finish {

@@ -59,7 +59,6 @@ fn two_workers_complete_five_hundred_jobs_once() {
             })
             .sum();
         assert_eq!(own + summed, 500, "{line}: {log}");
-        assert!(summed > own, "{line}: {own} lines");
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::team::Team;
+use crate::team::calls;
 
 /// The folders that this release reads: of a format, and of forms that came later within it.
 const FORMATS: [&str; 2] = ["v3", "v3-stored-once"];
@@ -233,4 +234,27 @@ fn what_a_later_release_stored_fails_where_no_worker_can_read_it() {
         assert_eq!(view["cause"], "rejected", "{view}");
         assert!(error.contains(&format!("{what} has version 99")), "{error}");
     }
+}
+
+/// The worker of the job that waits may be of an earlier release, which finds a result in its own place only.
+#[test]
+fn the_result_of_a_job_that_another_dispatched_is_stored_apart_from_its_output() {
+    let (redis, mut state) = StateFolder::with_redis();
+    let nested = json!([
+        calls("run_background_agent", &json!({"agent": "quick", "task": "hello"})),
+        {"text": "sent"},
+        {"text": "{{last_user}}"},
+    ]);
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "fine"}], "nested": nested}));
+    let _worker = state.worker(&[]);
+    let id = state.dispatch(&[&team.file, "nested", "go"]);
+    let alone = state.dispatch(&[&team.file, "quick", "go"]);
+    state.until_status(&id, "completed");
+    assert_eq!(state.until_status(&alone, "completed")["result"], "fine");
+    let jobs = state.legwork(["list", "--json"]).json_lines();
+    let child = jobs.iter().find(|job| job["parent"] == id.as_str()).unwrap();
+    let uuid = |id: &str| id.trim_start_matches("agent_task_").to_owned();
+    let is_apart = |id: &str| !redis.keys(&format!("*:result:{}", uuid(id))).is_empty();
+    assert!(is_apart(child["id"].as_str().unwrap()));
+    assert!(!is_apart(&alone), "the output of a job of a root holds its result");
 }

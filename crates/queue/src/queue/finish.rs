@@ -1,6 +1,7 @@
 //! Ends of attempts, on Redis: several in a call, and what is dropped or checked once their jobs have ended.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use legwork_common::id::Dispatcher;
@@ -57,7 +58,8 @@ impl Queue {
                 _ => None,
             })
             .collect();
-        futures::join!(self.drop_unneeded(&ended), self.check_results(&ended));
+        let whole = self.check_results(&ended).await;
+        self.drop_unneeded(&ended, &whole).await;
         Ok(all)
     }
 
@@ -108,10 +110,10 @@ impl Queue {
         state.parse().map(Finished::Now).map_err(|_| word.unknown())
     }
 
-    /// Drops the fences of jobs that ended in their first attempt and wrote anything, and turns that follow from output and
-    /// record. An append without a fence is refused where anything is stored. A failure is only logged, and a crash leaves
-    /// them: they go with their jobs.
-    async fn drop_unneeded(&self, ended: &[(&Finish, State)]) {
+    /// Drops the fences of jobs that ended in their first attempt and wrote anything, and turns that follow from record and
+    /// output, of jobs whose output is `whole`. An append without a fence is refused where anything is stored. A failure is
+    /// only logged, and a crash leaves them: they go with their jobs.
+    async fn drop_unneeded(&self, ended: &[(&Finish, State)], whole: &BTreeSet<JobId>) {
         let mut command = redis::cmd("UNLINK");
         let mut is_empty = true;
         for (finish, state) in ended {
@@ -120,7 +122,8 @@ impl Queue {
                 command.arg(self.keys.fence(finish.lease.id));
                 is_empty = false;
             }
-            if *state == State::Completed && matches!(finish.in_output, InOutput::ResultAndTurns(_)) {
+            let follow = matches!(finish.in_output, InOutput::ResultAndTurns(_));
+            if *state == State::Completed && follow && whole.contains(&finish.lease.id) {
                 command.arg(self.keys.turns(finish.lease.id));
                 is_empty = false;
             }
@@ -134,8 +137,9 @@ impl Queue {
     }
 
     /// Stores results that the outputs of completed jobs should hold and do not: the server may have lost output that it
-    /// had confirmed, before the end of the job reached it.
-    async fn check_results(&self, ended: &[(&Finish, State)]) {
+    /// had confirmed, before the end of the job reached it. Returns the jobs whose outputs hold theirs.
+    async fn check_results(&self, ended: &[(&Finish, State)]) -> BTreeSet<JobId> {
+        let mut whole = BTreeSet::new();
         let held = |finish: &Finish| finish.in_output != InOutput::Nothing;
         let referred: Vec<&Finish> = ended
             .iter()
@@ -143,12 +147,13 @@ impl Queue {
             .map(|(finish, _)| *finish)
             .collect();
         if referred.is_empty() {
-            return;
+            return whole;
         }
         // Without an answer the output counts as lost: storing a result twice does no harm.
         let lengths = self.output_lengths(&referred).await.unwrap_or_else(|_| vec![0; referred.len()]);
         for (finish, length) in referred.into_iter().zip(lengths) {
             if length >= finish.output_bytes {
+                whole.insert(finish.lease.id);
                 continue;
             }
             let mut call = Call::on(self.keys.job_tag(finish.lease.id));
@@ -162,6 +167,7 @@ impl Queue {
                 }
             }
         }
+        whole
     }
 
     async fn output_lengths(&self, finishes: &[&Finish]) -> Result<Vec<u64>, QueueError> {
