@@ -222,7 +222,7 @@ fn a_stopped_job_and_its_retry_are_reported_each_under_its_own_id() {
     assert_eq!(stands["attempts"], 0);
     let shown = state.legwork(["view", &id]).expect_success();
     assert!(
-        shown.contains("(not sent yet; it takes a worker or `legwork serve` with LEGWORK_WEBHOOK_SECRET)"),
+        shown.contains("(not sent yet; it takes a worker or a server with LEGWORK_WEBHOOK_SECRET)"),
         "{shown}"
     );
     let _worker = state.worker(&[]);

@@ -122,7 +122,7 @@ fn notification(fields: &mut Fields, notification: &Notification, now: Timestamp
         (NotificationState::Failed, ..) => format!("not delivered, {after}{detail}"),
         (NotificationState::Dropped, ..) => format!("dropped, {after}{detail}"),
         (NotificationState::Pending, 0, _) => {
-            format!("not sent yet; it takes a worker or `legwork serve` with {WEBHOOK_SECRET}")
+            format!("not sent yet; it takes a worker or a server with {WEBHOOK_SECRET}")
         }
         (NotificationState::Pending, _, Some(next)) if *next > now => {
             format!("{after}, the next in {}{detail}", duration::age(since(now, *next)))
