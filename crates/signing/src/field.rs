@@ -1,7 +1,7 @@
 //! A signature as the last field of a stored JSON object. Programs that do not know it ignore it; cutting it off gives the
 //! bytes that were signed.
 
-/// The object with a field behind all others. The value has no character that JSON escapes, see [`is_plain`].
+/// The object with a field behind all others. The value has no character that JSON escapes, see `is_plain`.
 pub fn append(object: &str, name: &str, value: &str) -> String {
     let open = object.strip_suffix('}').unwrap_or(object);
     format!("{open},\"{name}\":\"{value}\"}}")
