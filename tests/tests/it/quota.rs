@@ -12,7 +12,7 @@ use crate::team::Team;
 
 /// What one turn asks for: twice the default quota.
 const CHILDREN: usize = 20_000;
-/// A guard against a hang: an idle machine takes two minutes in a debug build, a busy one several times that.
+/// A guard against a hang: a debug build takes twelve seconds on an idle machine, and took more than 300 at a load of 20.
 const LIMIT: Duration = Duration::from_secs(900);
 
 #[test]
