@@ -74,8 +74,8 @@ pub const RATE_LIMITS: &str = "LEGWORK_RATE_LIMITS";
 pub const SCRIPT: &str = "LEGWORK_SCRIPT";
 /// Whether commands of agents get the whole environment, and not only what holds no secret.
 pub const INHERIT_ENVIRONMENT: &str = "LEGWORK_INHERIT_ENVIRONMENT";
-/// `1` allows the `api`, `openapi`, `a2a` and `webhook` tools to reach addresses that are not public. Where it is not set, or `0`,
-/// they reach public ones only.
+/// `1` allows the `api`, `openapi`, `a2a` and `webhook` tools to reach addresses that are not public. Where it is not
+/// set, or `0`, they reach public ones only.
 pub const API_PRIVATE: &str = "LEGWORK_API_PRIVATE";
 /// `1` allows the `fetch` tool to reach addresses that are not public. Where it is not set, or `0`, it
 /// reaches public ones only.

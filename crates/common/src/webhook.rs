@@ -176,8 +176,13 @@ impl NotificationState {
 pub enum Reception {
     /// The receiver answered with this status. A redirect is an answer too: none is followed.
     Status(u16),
-    /// The receiver did not accept it and wants to be left alone for so long (`Retry-After`).
-    Later(Duration),
+    /// The same, and the receiver wants to be left alone for so long (`Retry-After`).
+    Later {
+        /// The status.
+        status: u16,
+        /// How long.
+        wait: Duration,
+    },
     /// The policy for outgoing requests keeps the sender away from this address, or it is not an address.
     Refused,
     /// There was no answer in time, or no connection.
@@ -195,11 +200,6 @@ pub enum Verdict {
     RetryIn(Duration),
 }
 
-/// Whether nothing follows from an answer with this status: it is accepted, or the receiver wants no more.
-pub fn is_final(status: u16) -> bool {
-    matches!(status, 200..=299 | 410)
-}
-
 /// What follows from the attempt with this number, counted from 1, for a job that ended `age` ago. `jitter` is uniform
 /// between 0 and 1 and changes a delay by up to ten percent.
 ///
@@ -208,10 +208,14 @@ pub fn is_final(status: u16) -> bool {
 /// that the receiver asked for. An address that the policy refuses stays refused.
 pub fn verdict(reception: Reception, attempt: u32, age: Duration, jitter: f64) -> Verdict {
     let asked = match reception {
-        Reception::Status(200..=299) => return Verdict::Delivered,
-        Reception::Status(410) | Reception::Refused => return Verdict::Failed,
+        Reception::Status(200..=299) | Reception::Later { status: 200..=299, .. } => {
+            return Verdict::Delivered;
+        }
+        Reception::Status(410) | Reception::Later { status: 410, .. } | Reception::Refused => {
+            return Verdict::Failed;
+        }
         Reception::Status(_) | Reception::NoAnswer => Duration::ZERO,
-        Reception::Later(wait) => wait.min(MAX_RETRY_AFTER),
+        Reception::Later { wait, .. } => wait.min(MAX_RETRY_AFTER),
     };
     let delay = usize::try_from(attempt.saturating_sub(1)).ok().and_then(|at| RETRY_DELAYS.get(at));
     match delay.map(|delay| Backoff::jittered(*delay, jitter).max(asked)) {
@@ -289,15 +293,19 @@ mod tests {
 
     #[test]
     fn a_receiver_that_asks_for_time_gets_it_within_bounds() {
-        let later = |seconds, age| {
-            verdict(Reception::Later(Duration::from_secs(seconds)), 1, Duration::from_secs(age), 0.5)
+        let answered = |status, seconds, age| {
+            let reception = Reception::Later { status, wait: Duration::from_secs(seconds) };
+            verdict(reception, 1, Duration::from_secs(age), 0.5)
         };
+        let later = |seconds, age| answered(503, seconds, age);
         let in_seconds = |seconds| Verdict::RetryIn(Duration::from_secs(seconds));
         assert_eq!(later(120, 0), in_seconds(120));
         assert_eq!(later(1, 0), in_seconds(5), "not sooner than the schedule");
         assert_eq!(later(365 * 86_400, 0), in_seconds(36_000));
         assert_eq!(later(120, MAX_AGE.as_secs() - 60), Verdict::Failed, "there is no time for it");
-        assert!(is_final(204) && is_final(410) && !is_final(503) && !is_final(301));
+        assert_eq!(answered(301, 120, 0), in_seconds(120));
+        assert_eq!(answered(204, 120, 0), Verdict::Delivered);
+        assert_eq!(answered(410, 120, 0), Verdict::Failed);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod field;
 pub mod key;
 pub mod people;
+mod seal;
 pub mod signer;
 pub mod trust;
 pub mod turns;

@@ -8,14 +8,12 @@
 //! An approval is for one call with its arguments: with another question, job or place it is not accepted. Who signs is trusted
 //! with people's words by `person: true` in the trust file; agents' messages are signed by their workers.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use legwork_common::id::JobId;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::key::KeyId;
 use crate::key::SigningKey;
+use crate::seal;
 use crate::trust::Refusal;
 use crate::trust::Trust;
 
@@ -56,16 +54,12 @@ impl AnswerTerms<'_> {
 impl SigningKey {
     /// The seal of an answer.
     pub fn seal_answer(&self, terms: &AnswerTerms<'_>) -> String {
-        self.seal(ANSWER, &terms.signed())
+        self.seal(ANSWER, terms.signed().as_bytes())
     }
 
     /// The seal of a message to a job.
     pub fn seal_message(&self, job: JobId, text: &str) -> String {
-        self.seal(MESSAGE, &message(job, text))
-    }
-
-    fn seal(&self, purpose: &str, signed: &str) -> String {
-        format!("{}~{}", self.id(), URL_SAFE_NO_PAD.encode(self.sign(purpose, signed.as_bytes())))
+        self.seal(MESSAGE, message(job, text).as_bytes())
     }
 }
 
@@ -98,11 +92,9 @@ impl Trust {
 
     /// Whether a seal is that of a person's key, or of a worker's where those count too.
     fn is_sealed(&self, purpose: &str, signed: &str, seal: Option<&str>, by_workers: bool) -> bool {
-        let Some((key, signature)) = seal.and_then(|seal| seal.split_once('~')) else { return false };
-        let key = key.parse::<KeyId>().ok().and_then(|key| self.speaker(&key, by_workers));
-        let signature = URL_SAFE_NO_PAD.decode(signature).ok();
-        key.zip(signature)
-            .is_some_and(|(key, signature)| key.verifies(purpose, signed.as_bytes(), &signature))
+        let Some((key, signature)) = seal.and_then(seal::parse) else { return false };
+        let key = self.speaker(&key, by_workers);
+        key.is_some_and(|key| key.verifies(purpose, signed.as_bytes(), &signature))
     }
 }
 

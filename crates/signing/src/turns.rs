@@ -10,15 +10,13 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use legwork_common::id::JobId;
 use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::field;
-use crate::key::KeyId;
 use crate::key::SigningKey;
+use crate::seal;
 use crate::trust::Refusal;
 use crate::trust::Trust;
 
@@ -54,8 +52,7 @@ impl TurnSigner {
     /// An entry as it is stored, with its signature.
     pub fn sign(&mut self, entry: &str) -> String {
         self.chain.add(entry);
-        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(PURPOSE, &self.chain.0));
-        field::append(entry, FIELD, &format!("{}~{signature}", self.key.id()))
+        field::append(entry, FIELD, &self.key.seal(PURPOSE, &self.chain.0))
     }
 }
 
@@ -82,9 +79,7 @@ impl TurnVerifier {
         self.verified += 1;
         let forged = || Refusal::Turn { number: self.verified };
         let (entry, seal) = field::split(stored, FIELD).ok_or_else(forged)?;
-        let (key, signature) = seal.split_once('~').ok_or_else(forged)?;
-        let key: KeyId = key.parse().map_err(|_| forged())?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| forged())?;
+        let (key, signature) = seal::parse(seal).ok_or_else(forged)?;
         self.chain.add(&entry);
         if self.trust.worker(&key)?.verifies(PURPOSE, &self.chain.0, &signature) {
             Ok(entry)

@@ -175,8 +175,9 @@ fn by_name(name: &str, users: &str, groups: &str) -> Option<CommandUser> {
     let fields = |line: &'_ str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let user = users.lines().map(fields).find(|user| user.first().is_some_and(|first| first == name))?;
     let (uid, gid) = (user.get(2)?.parse().ok()?, user.get(3)?.parse().ok()?);
-    let of_user = |group: &Vec<String>| group.get(3)?.split(',').any(|member| member == name).then_some(());
-    let others = groups.lines().map(fields).filter(|group| of_user(group).is_some());
+    let is_of_user =
+        |group: &Vec<String>| group.get(3).is_some_and(|all| all.split(',').any(|member| member == name));
+    let others = groups.lines().map(fields).filter(is_of_user);
     let mut groups: Vec<u32> = others.filter_map(|group| group.get(2)?.parse().ok()).collect();
     // The own group first. Root's would be more than another user's.
     groups.retain(|group| *group != gid && *group != 0);
@@ -234,10 +235,12 @@ fn check_reachable(name: &str, user: &CommandUser, folder: &Path) -> Result<(), 
 
 /// Whether a user may search a folder of this owner, group and mode: the first class that it is in counts.
 fn may_search(user: &CommandUser, (owner, group): (u32, u32), mode: u32) -> bool {
-    let bit = match () {
-        () if user.uid == owner => 0o100,
-        () if user.gid == group || user.groups.contains(&group) => 0o010,
-        () => 0o001,
+    let bit = if user.uid == owner {
+        0o100
+    } else if user.gid == group || user.groups.contains(&group) {
+        0o010
+    } else {
+        0o001
     };
     mode & bit != 0
 }

@@ -134,12 +134,11 @@ fn read(path: &Path) -> Result<(String, u32), KeyFileError> {
     let file = path.display().to_string();
     let (text, found) =
         read_bounded(path, MAX_BYTES).map_err(|source| KeyFileError::File { file: file.clone(), source })?;
-    match found.uid() {
-        owner if owner != 0 && owner != rustix::process::geteuid().as_raw() => {
-            Err(KeyFileError::Foreign { file, owner })
-        }
-        _ => Ok((text, found.mode() & 0o777)),
+    let owner = found.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(KeyFileError::Foreign { file, owner });
     }
+    Ok((text, found.mode() & 0o777))
 }
 
 /// Reads a file of secrets or keys of at most so many bytes, and what the system has about it. A longer one is refused:

@@ -6,7 +6,8 @@
 //!
 //! - [`worker`]: the settings of a worker, and the tasks that it starts.
 //! - [`supervisor`]: what a worker does next; pure. [`driver`]: the loop that waits for events and acts.
-//! - [`claims`]: claims jobs. [`renewal`]: renews their leases; [`renewal_requests`]: sooner than due. [`log_writer`]: writes their output, turns and ends.
+//! - [`claims`]: claims jobs. [`renewal`]: renews their leases; [`renewal_requests`]: sooner than due.
+//!   [`log_writer`]: writes their output, turns and ends.
 //! - [`memory`]: ends the heaviest job before the system ends all.
 //! - [`upkeep`]: reclaims the jobs of dead workers. [`tally`]: what became of the jobs, for the heartbeat and the metrics.
 //!
@@ -16,7 +17,8 @@
 //!   takes over from a job that it retries; `settlement`: what becomes of the job; pure. [`attempt_log`]: what is logged of
 //!   it. `spans`: its spans, and what each line of its log has.
 //! - [`admission`]: which signed jobs it trusts; [`ledger`]: what it ran of them; [`key_file`]: keys from files.
-//! - [`permits`]: what this worker runs at all; pure. [`runner`]: what an attempt runs. [`journal`]: what the agent writes, on its way to the log writer.
+//! - [`permits`]: what this worker runs at all; pure. [`runner`]: what an attempt runs. [`journal`]: what the agent
+//!   writes, on its way to the log writer.
 //! - [`active_attempts`]: the attempts of the worker. [`cancel`]: why one must end. [`lease_clock`]: how long they may
 //!   act. `stall`: reports a job without activity. `deadline`: an optional deadline.
 //! - [`parking`]: the service that a job calls; a job that waits holds no slot. `questions`: whether it may wait for a

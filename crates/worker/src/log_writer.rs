@@ -7,9 +7,9 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry waits for no batch, and
-//! [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills up and the attempt
-//! waits: nothing is dropped.
+//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry
+//! waits for no batch, and [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills
+//! up and the attempt waits: nothing is dropped.
 
 mod tail;
 

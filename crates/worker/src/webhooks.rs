@@ -1,8 +1,8 @@
 //! Reports ends of jobs to the URLs that were named at their dispatch, signed as Standard Webhooks asks for.
 //!
 //! A notification is stored by the step that ends its job. A worker or `legwork serve` that has a secret leases those that
-//! are due, sends each once, and records what came of it. If it dies in between, the lease ends and the notification is sent again, with
-//! the same id: at least once. `legwork_common::webhook` decides what an answer means.
+//! are due, sends each once, and records what came of it. If it dies in between, the lease ends and the notification is
+//! sent again, with the same id: at least once. `legwork_common::webhook` decides what an answer means.
 
 mod payload;
 mod signature;
@@ -136,13 +136,16 @@ impl Webhooks {
 
     /// Sends one notification and records what came of it.
     async fn notify(&self, queue: &Queue, due: &DueNotification, job: &Job) {
-        let (reception, detail) = if due.age > webhook::MAX_AGE {
+        let (reception, mut detail) = if due.age > webhook::MAX_AGE {
             (Reception::Refused, "no attempt was left to its time".to_owned())
         } else {
             self.post(due, job).await
         };
         let jitter = f64::from(rand::random::<u8>()) / 255.0;
         let verdict = webhook::verdict(reception, due.attempt, due.age, jitter);
+        if let (Reception::Later { wait, .. }, Verdict::RetryIn(_)) = (reception, verdict) {
+            detail.push_str(&format!(", not before {} from then", duration::short(wait)));
+        }
         let url = due.url.without_query();
         match verdict {
             Verdict::Delivered => tracing::debug!(job = %due.id, url, "reported the end of a job"),
@@ -170,11 +173,11 @@ impl Webhooks {
             ("webhook-id", id),
         ];
         match self.outgoing.post(due.url.as_str(), &headers, body).await {
-            Ok(Answer { status, retry_after: Some(wait) }) if !webhook::is_final(status) => {
-                let words = format!("answered {status}, not before {} from then", duration::short(wait));
-                (Reception::Later(wait), words)
+            Ok(Answer { status, retry_after }) => {
+                let reception =
+                    retry_after.map_or(Reception::Status(status), |wait| Reception::Later { status, wait });
+                (reception, format!("answered {status}"))
             }
-            Ok(Answer { status, .. }) => (Reception::Status(status), format!("answered {status}")),
             Err(error @ PostError::NoAnswer(_)) => (Reception::NoAnswer, error.to_string()),
             Err(error) => (Reception::Refused, error.to_string()),
         }

@@ -183,7 +183,9 @@ impl SendWebhook {
     async fn deliver(&self, message: &Arguments) -> ToolOutcome {
         let service = &self.service;
         let mut delays = Backoff::exponential(self.pace.retry_delay, MAX_RETRY_AFTER, MAX_ATTEMPTS - 1);
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let (asked, why) = match self.request(message).await {
                 Answer::Delivered => {
                     return ToolOutcome::ok(format!(
@@ -204,7 +206,6 @@ impl SendWebhook {
             };
             tokio::time::sleep(asked.map_or(delay, |asked| asked.min(MAX_RETRY_AFTER))).await;
         }
-        ToolOutcome::error(format!("Delivery to the {service} webhook failed"))
     }
 
     /// Sends one request. Errors leave out the URL, which may contain a key.

@@ -34,8 +34,8 @@ pub struct JobOptionArgs {
     /// with cause `budget`
     #[arg(long, value_name = "LIMIT")]
     pub budget: Option<SpendingLimit>,
-    /// Report the end of the job to this URL, signed, by a worker or server that has LEGWORK_WEBHOOK_SECRET [default: the policy's,
-    /// else nowhere]
+    /// Report the end of the job to this URL, signed, by a worker or server that has LEGWORK_WEBHOOK_SECRET [default: the
+    /// policy's, else nowhere]
     #[arg(long, value_name = "URL")]
     pub notify: Option<WebhookUrl>,
 }

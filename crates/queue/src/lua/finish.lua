@@ -8,8 +8,8 @@
 -- result turned out to be missing in the output stores it.
 --
 -- KEYS: tag.
--- ARGV: for each attempt: id, id as 16 bytes, token, how it ended, result or error, usage, what its output holds. How it ended has, separated by
---   spaces, outcome (completed | failed | stopped), cause (`-` for none), delay of a retry in ms, 1 if its cause is
+-- ARGV: for each attempt: id, id as 16 bytes, token, how it ended, result or error, usage, what its output holds.
+--   How it ended has, separated by spaces, outcome (completed | failed | stopped), cause (`-` for none), delay of a retry in ms, 1 if its cause is
 --   retryable, 1 if the attempt hears mail that is sent to it, then the session (`-` to read it) and the
 --   dispatcher (`-` for the root) of its facts. The usage is stored as it is: bytes of output, input
 --   tokens, cached tokens, output tokens, turns, and bytes of a result that the output holds. What that holds is '' for

@@ -263,8 +263,8 @@ pub trait Dispatch: Debug + Send + Sync {
     /// many live; where the whole tree was swept before, only whether any does. May be cut off between pages; `reap` resumes.
     async fn sweep(&self, root: StopRoot) -> Result<u64, QueueError>;
 
-    /// Puts a message, with its seal where it has one, into a job's mailbox, to be delivered before its next model call. `request` names the call:
-    /// within `keep` a repeat sends nothing again.
+    /// Puts a message, with its seal where it has one, into a job's mailbox, to be delivered before its next model call.
+    /// `request` names the call: within `keep` a repeat sends nothing again.
     async fn send(
         &self,
         id: JobId,

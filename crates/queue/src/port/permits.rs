@@ -66,7 +66,8 @@ pub trait Permits: Debug + Send + Sync {
     /// Keeps permits of calls that are in flight, by limit and permit, for another 30 seconds. To be called every ten.
     async fn keep(&self, permits: &[(String, RequestId)]) -> Result<(), QueueError>;
 
-    /// Gives a permit back, or the place in line of one that was not granted: the next request gets it. `beyond` is how many more tokens the call cost than expected; negative where it cost fewer.
+    /// Gives a permit back, or the place in line of one that was not granted: the next request gets it. `beyond` is how many
+    /// more tokens the call cost than expected; negative where it cost fewer.
     async fn give_back(&self, request: &PermitRequest, beyond: i64) -> Result<(), QueueError>;
 
     /// Gives a permit back whose call the provider refused for exceeding its limit, and pauses the provider for every

@@ -95,8 +95,10 @@ impl Questions for Queue {
         answer: &Answer,
         seal: Option<&str>,
     ) -> Result<AnswerOutcome, QueueError> {
-        let answer = encoded(answer)?;
-        let answer = seal.map_or_else(|| answer.clone(), |seal| field::append(&answer, SEAL, seal));
+        let mut answer = encoded(answer)?;
+        if let Some(seal) = seal {
+            answer = field::append(&answer, SEAL, seal);
+        }
         let call =
             Call::on(self.keys.job_tag(id)).key(self.keys.job(id)).arg(id.uuid()).arg(number).arg(answer);
         let (word, mut rest) = step::ANSWER.call(&self.link, &call).await?.tagged()?;
