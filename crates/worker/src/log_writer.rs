@@ -31,7 +31,6 @@ use legwork_queue::port::Finished;
 use legwork_queue::port::InOutput;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
-use legwork_signing::TurnSigner;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -39,6 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::tail::OutputTail;
+use crate::admission::SignedTurns;
 use crate::lease_clock::LeaseClock;
 
 /// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
@@ -100,7 +100,7 @@ struct Pending {
     /// Whether the last write reached a follower.
     is_followed: bool,
     /// Signs each entry; `None` stores them as they are.
-    turn_signer: Option<TurnSigner>,
+    signed_turns: Option<SignedTurns>,
     /// When the last write began.
     written_at: Option<Instant>,
     /// The output since the last turn entry.
@@ -115,13 +115,13 @@ impl Pending {
         self.bytes.is_empty() && self.entries.is_empty() && self.waits_for.is_none()
     }
 
-    /// Adds a turn entry, which follows all output that was added.
-    fn add_entry(&mut self, entry: String) {
+    /// Adds a turn entry, which follows all output that was added; returns its sequence number.
+    fn add_entry(&mut self, entry: String) -> u64 {
         let sequence = self.next_entry;
         self.next_entry += 1;
         // Under the lock, because a signature is over the entries before it too.
-        let entry = match &mut self.turn_signer {
-            Some(signer) => signer.sign(&entry),
+        let entry = match &mut self.signed_turns {
+            Some(turns) => turns.signer.sign(&entry),
             None => entry,
         };
         // A signed entry would not come back with its signature, so it stays.
@@ -132,6 +132,7 @@ impl Pending {
         self.sole_reply = first.filter(is_whole_output).map(|reply| (reply.usage, reply.origin().to_owned()));
         self.tail.close();
         self.entries.push((sequence, entry));
+        sequence
     }
 
     /// Whether what is there may be batched for longer.
@@ -172,8 +173,8 @@ impl AttemptBuffer {
     }
 
     /// Signs the entries from now on. Whatever was added before is stored: the signer continues after it.
-    pub(crate) fn sign_turns(&self, signer: Option<TurnSigner>) {
-        self.pending().turn_signer = signer;
+    pub(crate) fn sign_turns(&self, turns: Option<SignedTurns>) {
+        self.pending().signed_turns = turns;
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -277,7 +278,7 @@ impl LogWriter {
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
             flush_requested: false,
             is_followed: false,
-            turn_signer: None,
+            signed_turns: None,
             written_at: None,
             tail: OutputTail::default(),
             sole_reply: None,
@@ -331,7 +332,7 @@ impl LogWriter {
         }
     }
 
-    /// Adds a turn entry and waits until it, and all output before it, is stored.
+    /// Adds a turn entry and waits until it, and all output before it, is stored, and noted where turns are signed.
     ///
     /// # Errors
     ///
@@ -342,14 +343,19 @@ impl LogWriter {
         entry: String,
         progress: Progress,
     ) -> Result<(), BufferClosed> {
-        {
+        let (sequence, noted) = {
             let mut pending = buffer.pending();
-            pending.add_entry(entry);
+            let sequence = pending.add_entry(entry);
             pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
             pending.usage = progress.usage.or(pending.usage);
             pending.revision += 1;
+            (sequence, pending.signed_turns.as_ref().map(|turns| turns.noted.clone()))
+        };
+        self.flush(buffer).await?;
+        if let Some(noted) = noted {
+            noted.note(sequence).await;
         }
-        self.flush(buffer).await
+        Ok(())
     }
 
     /// Notes what the attempt waits for, to be shown to users; `None` once it continues. Written with the next batch.
