@@ -41,8 +41,10 @@ use legwork_common::variables::WEBHOOK_SECRET_FILE;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::ControlGroups;
 use crate::guard::Guard;
 use crate::guard::Restrictions;
+use crate::guard::RunGroup;
 use crate::guard::Sandbox;
 use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
@@ -156,6 +158,8 @@ pub struct AgentRunner {
     /// Without a sandbox and a user, commands and file tools reach what this program reaches. With a sandbox: the folder of
     /// their job, what a system has for everyone, and what this adds.
     pub restrictions: Restrictions,
+    /// Where the limits on the commands of each run are set; `None` for no limits.
+    pub control_groups: Option<ControlGroups>,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -165,36 +169,43 @@ pub struct AgentRunner {
 }
 
 impl AgentRunner {
-    /// The environment of one job. The error says what this worker lacks for it.
-    async fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
+    /// The environment of one run, and the control group of its commands. The error says what this worker lacks for it.
+    async fn environment(&self, claimed: &Claimed) -> Result<(Environment, Option<Arc<RunGroup>>), String> {
         let blocking = BlockingThreads::default();
         let (work_dir, job) = (self.work_dir.clone(), claimed.lease.id);
         let of_dispatcher = claimed.spec.working_dir.clone();
+        let control_groups = self.control_groups.clone();
+        let places = move || -> Result<(PathBuf, Option<Arc<RunGroup>>), String> {
+            let folder = work_dir.of_job(job, of_dispatcher)?;
+            let group = control_groups.map(|groups| groups.of_run(job)).transpose();
+            Ok((folder, group.map_err(|refused| format!("no control group for its commands: {refused}"))?))
+        };
         // A file system that hangs holds this attempt, which can be stopped, and not the worker.
-        let finding = move || work_dir.of_job(job, of_dispatcher).map_err(ToolOutcome::error);
-        let folder = blocking.run(finding).await.map_err(|failed| failed.text)?;
+        let finding = move || places().map_err(ToolOutcome::error);
+        let (folder, group) = blocking.run(finding).await.map_err(|failed| failed.text)?;
         let (restrictions, confinement) = self.restrictions(&folder);
+        let restrictions = Restrictions { group: group.clone(), ..restrictions };
         let guard = self.guard.of_job(claimed.lease.id, restrictions);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
         environment.variables.remove(TRACEPARENT);
         let trace = claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
         environment.variables.extend(trace);
-        Ok(Environment { guard, confinement, blocking, ..environment })
+        Ok((Environment { guard, confinement, blocking, ..environment }, group))
     }
 }
 
 impl AgentRunner {
     /// What the commands of a job in `folder` enter before they begin, and what its file tools reach.
     fn restrictions(&self, folder: &Path) -> (Restrictions, Option<Confinement>) {
-        let Restrictions { sandbox, user } = self.restrictions.clone();
+        let Restrictions { sandbox, user, group } = self.restrictions.clone();
         let is_confined = sandbox.is_some() || user.is_some();
         let readable = sandbox.as_ref().map(|common| common.readable.clone()).unwrap_or_default();
         // Another user's commands have their home there too, and files are opened with that user's rights.
         let confinement =
             is_confined.then(|| Confinement { folder: folder.to_owned(), readable, user: user.clone() });
         let sandbox = sandbox.map(|common| Sandbox { writable: vec![folder.to_owned()], ..common });
-        (Restrictions { sandbox, user }, confinement)
+        (Restrictions { sandbox, user, group }, confinement)
     }
 }
 
@@ -256,8 +267,9 @@ impl Runner for AgentRunner {
         if let Err(unpermitted) = self.permits.check(&team, agent) {
             return RunEnd::Lacks(unpermitted.lacking());
         }
-        let environment = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await {
-            Some(Ok(environment)) => environment,
+        let (environment, group) = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await
+        {
+            Some(Ok(found)) => found,
             Some(Err(lacking)) => return RunEnd::Lacks(lacking),
             None => return RunEnd::Ended(Outcome::Stopped { usage }),
         };
@@ -296,7 +308,11 @@ impl Runner for AgentRunner {
             person: run.person,
             environment: Arc::new(environment),
         };
-        RunEnd::Ended(legwork_agent::run(assignment, ports, run.cancel).await)
+        let outcome = legwork_agent::run(assignment, ports, run.cancel).await;
+        if let Some(group) = group {
+            group.end().await;
+        }
+        RunEnd::Ended(outcome)
     }
 }
 
