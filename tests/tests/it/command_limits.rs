@@ -70,10 +70,13 @@ fn processes_beyond_the_limit_of_a_job_do_not_start_and_none_outlives_it() {
     // It ends by its own count at 400 where nothing limits it, and all that it starts ends within two minutes.
     let bomb = "setsid sleep 71.45 > /dev/null 2>&1 & perl -e 'for my $n (1..400) { my $p = fork; \
                 if (!defined $p) { print \"refused: $n\\n\"; exit } if (!$p) { exec \"sleep\", \"71.35\" } } print \"all\\n\"'";
+    let more = json!({"name": "run_background_job", "arguments": {"cmd": "exec sleep 71.35"}});
     let agents = json!({
         "bomb": [
             calls("shell", &json!({"cmd": bomb})),
-            {"text": "first: {{result:shell}}", "tool_calls": [{"name": "shell", "arguments": {"cmd": "echo more"}}]},
+            // As many as the shell and the bomb itself were, at most.
+            {"text": "first: {{result:shell}}", "tool_calls": [more, more]},
+            calls("shell", &json!({"cmd": "echo more"})),
             {"text": "then: {{result:shell}}", "tool_calls": [{"name": "list_background_jobs", "arguments": {}}]},
             {"text": "never", "delay_ms": 100_000},
         ],
