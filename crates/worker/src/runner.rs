@@ -308,12 +308,17 @@ impl Runner for AgentRunner {
             person: run.person,
             environment: Arc::new(environment),
         };
-        let outcome = legwork_agent::run(assignment, ports, run.cancel).await;
-        if let Some(group) = group {
-            group.end().await;
-        }
-        RunEnd::Ended(outcome)
+        RunEnd::Ended(run_in(group, legwork_agent::run(assignment, ports, run.cancel)).await)
     }
+}
+
+/// Runs an agent, and ends what its commands leave in their control group.
+async fn run_in(group: Option<Arc<RunGroup>>, running: impl Future<Output = Outcome>) -> Outcome {
+    let outcome = running.await;
+    if let Some(group) = group {
+        group.end().await;
+    }
+    outcome
 }
 
 /// Runs nothing: a job completes as soon as it starts. For benchmarks of the queue itself.

@@ -55,7 +55,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 /// Polling interval for that: the system reports the end of a group nowhere in version 1.
 const END_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What the commands of one run may hold and be, all together. The default is no limit.
+/// What the commands of one run may hold and be, all together. By default there are no limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CommandLimits {
     /// Memory in bytes, swap included.
