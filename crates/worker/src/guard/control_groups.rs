@@ -275,7 +275,7 @@ impl RunGroup {
         self.limits.iter().map(met).collect()
     }
 
-    /// Kills what is left in the group, and removes it, within [`END_TIMEOUT`]. Dropping the future leaves that to the next
+    /// Kills what is left in the group, and removes it, within two seconds. Dropping the future leaves that to the next
     /// worker.
     pub async fn end(&self) {
         end(&self.folders()).await;
