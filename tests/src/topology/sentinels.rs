@@ -88,6 +88,21 @@ impl Watched {
         self.pair.is_whole() && self.is_named(self.pair.master())
     }
 
+    /// Has a server that takes itself for the master, and was replaced, follow the one that all Sentinels name; whether there was
+    /// one. They do it themselves, after some ten seconds.
+    pub fn demote_replaced(&self) -> bool {
+        let named = self.sentinels[0].master_port();
+        let masters = self.pair.masters();
+        let Some(old) = masters.iter().find(|&&server| self.pair.announced(server).port() != named) else {
+            return false;
+        };
+        let is_agreed = self.sentinels.iter().all(|sentinel| sentinel.master_port() == named);
+        if is_agreed {
+            expect_ok(&self.pair.servers()[*old], &format!("REPLICAOF 127.0.0.1 {named}"));
+        }
+        is_agreed
+    }
+
     fn is_named(&self, server: usize) -> bool {
         let port = self.pair.announced(server).port();
         self.sentinels.iter().all(|sentinel| sentinel.master_port() == port)

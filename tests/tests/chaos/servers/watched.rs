@@ -43,6 +43,10 @@ impl Servers for WatchedServers {
     }
 
     fn begin_fault(&mut self, random: &mut Random) -> Begun {
+        // As an operator's script does. Until then nothing is acknowledged that a replica must confirm.
+        if self.watched.demote_replaced() {
+            return Begun::Momentary("old master demoted");
+        }
         if !self.watched.is_whole() {
             return Begun::Momentary("pair left alone, because one is not back");
         }
