@@ -86,7 +86,7 @@ fn run(kind: Kind) {
     println!("chaos: {}", audit.summary());
     audit.check(kind.ledger());
     drop(audit);
-    fleet.check_everything_expires();
+    fleet.check_everything_expires(kind.ledger());
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub(crate) trait Servers: fmt::Debug {
     /// Ends the lasting one.
     fn end_fault(&mut self);
 
+    /// Does what an operator's script does now and then; called before each fault, while none of the servers' own lasts.
+    fn tend(&self, _random: &mut Random) {}
+
     /// Waits until nothing of a fault is left.
     fn until_whole(&self);
 

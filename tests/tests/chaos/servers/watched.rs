@@ -43,10 +43,6 @@ impl Servers for WatchedServers {
     }
 
     fn begin_fault(&mut self, random: &mut Random) -> Begun {
-        // As an operator's script does. Until then nothing is acknowledged that a replica must confirm.
-        if self.watched.demote_replaced() {
-            return Begun::Momentary("old master demoted");
-        }
         if !self.watched.is_whole() {
             return Begun::Momentary("pair left alone, because one is not back");
         }
@@ -72,6 +68,14 @@ impl Servers for WatchedServers {
     fn end_fault(&mut self) {
         if let Some(loss) = self.lost.take() {
             self.watched.bring_back(loss);
+        }
+    }
+
+    /// The Sentinels take ten seconds to demote a master that they replaced, and in these nothing is acknowledged that a
+    /// replica must confirm.
+    fn tend(&self, random: &mut Random) {
+        if random.once_in(3) {
+            self.watched.demote_replaced();
         }
     }
 
