@@ -21,6 +21,10 @@ use crate::topology::Loss;
 use crate::topology::Pair;
 use crate::topology::expect_ok;
 
+/// After how long without an answer a server is down, in milliseconds; where it is behind a proxy longer, so that most faults of
+/// that pass before.
+const DOWN_AFTER: u32 = 1000;
+const DOWN_AFTER_BEHIND_PROXY: u32 = 2500;
 /// The name of the master that Sentinels watch.
 const MASTER_NAME: &str = "mine";
 
@@ -43,7 +47,7 @@ impl Watched {
     }
 
     /// The same with a proxy in front of each server, whose port it announces: clients, Sentinels and the replica find it
-    /// there, so that a fault of the proxy that lasts longer than a second replaces the master.
+    /// there, so that a fault of the proxy that lasts longer than two and a half seconds replaces the master.
     pub fn behind_proxies(program: &str) -> Self {
         Self::start_with(program, true)
     }
@@ -56,7 +60,8 @@ impl Watched {
         // Not a setting: a server that starts again is the master until it is told.
         expect_ok(&pair.servers()[1], &format!("REPLICAOF 127.0.0.1 {port}"));
         until("the replica follows the master", || pair.is_whole());
-        let sentinels: Vec<Sentinel> = (0..3).map(|_| Sentinel::start(program, port)).collect();
+        let down_after = if is_proxied { DOWN_AFTER_BEHIND_PROXY } else { DOWN_AFTER };
+        let sentinels: Vec<Sentinel> = (0..3).map(|_| Sentinel::start(program, port, down_after)).collect();
         until("the Sentinels know everything", || {
             sentinels.iter().all(|sentinel| {
                 let known = text(sentinel.address, "INFO sentinel");
@@ -162,7 +167,7 @@ struct Sentinel {
 }
 
 impl Sentinel {
-    fn start(program: &str, master_port: u16) -> Self {
+    fn start(program: &str, master_port: u16, down_after: u32) -> Self {
         let folder = TempDir::new().unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let settings = [
@@ -170,7 +175,7 @@ impl Sentinel {
             "bind 127.0.0.1".to_owned(),
             format!("dir {}", folder.path().display()),
             format!("sentinel monitor {MASTER_NAME} 127.0.0.1 {master_port} 2"),
-            format!("sentinel down-after-milliseconds {MASTER_NAME} 1000"),
+            format!("sentinel down-after-milliseconds {MASTER_NAME} {down_after}"),
             format!("sentinel failover-timeout {MASTER_NAME} 3000"),
         ];
         let file = folder.path().join("sentinel.conf");

@@ -122,8 +122,11 @@ impl<'f> Audit<'f> {
         for job in self.jobs.values().filter(|job| !self.is_hostile(job) && text(job, "status") == "failed") {
             assert_eq!(text(job, "cause"), "worker_lost", "{job}");
         }
-        assert_eq!(self.wires().len(), 5, "all APIs are spoken");
-        assert!(self.fleet.provider.broken() > 0, "some replies are broken");
+        if ledger == Ledger::Exact {
+            // Where masters are replaced there may be few calls.
+            assert_eq!(self.wires().len(), 5, "all APIs are spoken");
+            assert!(self.fleet.provider.broken() > 0, "some replies are broken");
+        }
         let refused = self.fleet.provider.calls().into_iter().find(|call| call.refusal.is_some());
         assert!(refused.is_none(), "a provider would refuse this: {refused:?}");
         let folder = self.fleet.state.path("marks").display().to_string();
