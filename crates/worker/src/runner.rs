@@ -308,17 +308,17 @@ impl Runner for AgentRunner {
             person: run.person,
             environment: Arc::new(environment),
         };
-        RunEnd::Ended(run_in(group, legwork_agent::run(assignment, ports, run.cancel)).await)
+        let outcome = legwork_agent::run(assignment, ports, run.cancel).await;
+        end_commands(group).await;
+        RunEnd::Ended(outcome)
     }
 }
 
-/// Runs an agent, and ends what its commands leave in their control group.
-async fn run_in(group: Option<Arc<RunGroup>>, running: impl Future<Output = Outcome>) -> Outcome {
-    let outcome = running.await;
+/// Ends what the commands of a run have left in their control group.
+async fn end_commands(group: Option<Arc<RunGroup>>) {
     if let Some(group) = group {
         group.end().await;
     }
-    outcome
 }
 
 /// Runs nothing: a job completes as soon as it starts. For benchmarks of the queue itself.
