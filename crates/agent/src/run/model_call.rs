@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures::future::try_join;
 use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -262,8 +263,8 @@ impl RunState<'_> {
             }
         };
         let span = spans::of_model_call(settings, &request.agent);
-        let both = async { tokio::try_join!(stream, writing) };
-        let (answer, ()) = both.instrument(span.clone()).await?;
+        // The function and not the macro, which would hold both futures twice.
+        let (answer, ()) = try_join(stream, writing).instrument(span.clone()).await?;
         let answer = answer.ok_or(Halt::Stopped)?;
         spans::record_reply(&span, &answer);
         Ok(answer)

@@ -49,7 +49,7 @@ pub(super) struct RunState<'team> {
     /// The safety mode of the dispatcher.
     pub(super) inherited_safety: Option<SafetyMode>,
     pub(super) transcript: Transcript,
-    pub(super) ports: Ports,
+    pub(super) ports: Box<Ports>,
     pub(super) cancel: CancellationToken,
     /// The message that the run was asked, in the form of the agent's `cache`, once that was looked up.
     pub(super) asked: Option<String>,
