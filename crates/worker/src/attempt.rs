@@ -478,3 +478,18 @@ impl StallSink for StallReporter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker holds the futures of ten thousand attempts at once. Who makes this one larger should box what is rare, or over
+    /// before the agent runs; `-Zprint-type-sizes` shows what is in it.
+    #[test]
+    fn an_attempt_that_waits_for_its_agent_takes_little_memory() {
+        fn bytes<F>(_run: impl FnOnce(Attempt) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(bytes(Attempt::run) <= 2200, "{} bytes", bytes(Attempt::run));
+    }
+}

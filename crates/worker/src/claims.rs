@@ -43,6 +43,9 @@ const REST: Duration = Duration::from_secs(1);
 /// Slots of one claim, so that one step in Redis stays short: a claimed job takes 8 us of the server's processor. A worker
 /// with more free slots claims again at once.
 const MAX_CLAIM_SLOTS: u32 = 200;
+/// Slots of a claim that is sent with the wait for work. The server makes it up to two seconds later, also for a worker that
+/// has lost its network since then; as many jobs then wait for the length of a lease. The next claim takes the rest.
+const MAX_WOKEN_SLOTS: u32 = 10;
 /// The shard of a namespace that has one.
 const ONLY_SHARD: u16 = 0;
 
@@ -301,7 +304,7 @@ impl Claimer {
         idle: bool,
         rotation: &mut Rotation,
     ) -> (Option<WakeToken>, ClaimReport) {
-        let claim = self.next_claim(ONLY_SHARD, slots.min(MAX_CLAIM_SLOTS), idle, rotation);
+        let claim = self.next_claim(ONLY_SHARD, slots.min(MAX_WOKEN_SLOTS), idle, rotation);
         let answer = self.stop.run_until_cancelled(self.queue.claim_when_woken(&claim)).await;
         let (token, claims) = match answer {
             Some(Ok(answer)) => answer,

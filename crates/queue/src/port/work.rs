@@ -379,7 +379,10 @@ pub trait Work: Debug + Send + Sync {
     /// [`Work::await_work`] on the lanes of the claim and then [`Work::claim`], in one round trip: the claim is made with or
     /// without a token. `None` for a claim that was refused. It may be repeated under its number by [`Work::claim`], and must be
     /// where the answer is missing or the future was dropped: then it was made or not, and a late one takes nothing.
-    async fn claim_when_woken(&self, claim: &Claim) -> Result<(Option<WakeToken>, Option<Claims>), QueueError>;
+    async fn claim_when_woken(
+        &self,
+        claim: &Claim,
+    ) -> Result<(Option<WakeToken>, Option<Claims>), QueueError>;
 
     /// Returns a token to its lane, for another worker: the caller cannot claim. A repeat wakes one worker more than
     /// needed.

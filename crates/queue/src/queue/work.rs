@@ -75,12 +75,16 @@ impl Work for Queue {
         self.keys.shards() == 1 && !self.target.is_cluster()
     }
 
-    async fn claim_when_woken(&self, claim: &Claim) -> Result<(Option<WakeToken>, Option<Claims>), QueueError> {
+    async fn claim_when_woken(
+        &self,
+        claim: &Claim,
+    ) -> Result<(Option<WakeToken>, Option<Claims>), QueueError> {
         let wakes = claim.lanes.iter().map(|lane| self.keys.wake(claim.shard, &lane.name())).collect();
         let command = step::CLAIM.command(&self.claim_call(claim));
         let [token, answer] =
             self.wake.take_and_send(&self.target, wakes, WAKE_SECONDS, AWAIT_WORK, &command).await?;
-        let token = read_token(token.extract_error().map_err(|error| QueueError::from_redis(AWAIT_WORK, error))?)?;
+        let token =
+            read_token(token.extract_error().map_err(|error| QueueError::from_redis(AWAIT_WORK, error))?)?;
         // Such as a script that the server has forgotten: a claim on the other connection loads it.
         let Ok(answer) = answer.extract_error() else { return Ok((token, None)) };
         let claims = self.read_claims(claim, step::CLAIM.answer(answer)).await?;
