@@ -43,7 +43,8 @@ def get(port, path, token=None):
         return 0, ""
 
 
-def until(what, holds, seconds=20):
+def until(what, holds, seconds=60):
+    """Waits for what takes a second on an idle machine."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -54,6 +55,16 @@ def until(what, holds, seconds=20):
 def used_slots(port):
     found = re.search(r"^legwork_worker_used_slots (\d+)$", get(port, "/metrics")[1], re.M)
     return int(found.group(1)) if found else 0
+
+
+def answers(port):
+    """Whether a server of Redis' protocol answers there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
 
 
 def server_program():
@@ -79,7 +90,9 @@ class Fleet:
     def redis_server(self, port, folder, *more):
         """A server with the settings of deploy/redis.conf, and its data in that folder."""
         settings = (ROOT / "deploy/redis.conf").read_text().replace("dir /data", f"dir {folder}")
-        return self.start([server_program(), "-", "--port", str(port), "--bind", "127.0.0.1", *more], settings)
+        server = self.start([server_program(), "-", "--port", str(port), "--bind", "127.0.0.1", *more], settings)
+        until("the server answers", lambda: answers(port))
+        return server
 
     def start(self, command, stdin="", **environment):
         log = open(self.folder / f"log-{len(started)}", "w")
