@@ -23,9 +23,9 @@ page: ## drives the page in Chromium: streams, stops, trees, hostile output, 10,
 foreign: ## drives every wire against servers that others wrote; SUITES="mock model gateway" for some of them
 	@scripts/foreign $(SUITES)
 
-chaos: ## injects random faults for ten minutes, then checks every job; SECONDS=60 for less, SEED=1 to repeat a run, OTHER=next or a commit mixes workers
+chaos: ## injects random faults for ten minutes, then checks every job; SECONDS=60 for less, SEED=1 to repeat a run, REDIS=cluster or sentinel for more than one server, OTHER=next or a commit mixes workers
 	cargo build --workspace --bins
-	CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(if $(OTHER),CHAOS_OTHER_WORKER=$$(scripts/other-worker $(OTHER))) cargo test -p legwork-tests --test chaos -- --include-ignored --nocapture
+	CHAOS_REDIS=$(or $(REDIS),one) CHAOS_SECONDS=$(or $(SECONDS),600) $(if $(SEED),CHAOS_SEED=$(SEED)) $(if $(OTHER),CHAOS_OTHER_WORKER=$$(scripts/other-worker $(OTHER))) cargo test -p legwork-tests --test chaos -- --include-ignored --nocapture
 
 check: ## runs only the quick checks: format and lints
 	cargo fmt --all --check

@@ -294,12 +294,20 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
 }
 
 /// Waits until the condition holds, for at most `limit`: for what takes longer than [`TIMEOUT`], such as the next minute.
-pub fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until_within(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(is_reached(limit, condition), "timed out waiting until {what}");
+}
+
+/// Polls until the condition holds, for at most `limit`; whether it did.
+pub fn is_reached(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < limit, "timed out waiting until {what}");
+        if began.elapsed() >= limit {
+            return false;
+        }
         std::thread::park_timeout(POLL_INTERVAL);
     }
+    true
 }
 
 /// A running program. Dropping the value kills it.

@@ -106,6 +106,11 @@ impl Proxy {
         Self { address, shared }
     }
 
+    /// Address that the proxy listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Redis URL of the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

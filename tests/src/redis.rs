@@ -49,6 +49,8 @@ struct Options {
     settings: Vec<String>,
     /// The program, where it is not the first on the `PATH`.
     program: Option<String>,
+    /// The port, where it was chosen before.
+    port: Option<u16>,
 }
 
 impl Redis {
@@ -57,10 +59,10 @@ impl Redis {
         Self::start_with(Options::default())
     }
 
-    /// Starts this program with further settings.
-    pub fn of_program(program: &str, settings: &[&str]) -> Self {
-        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        Self::start_with(Options { settings, program: Some(program.to_owned()), ..Options::default() })
+    /// Starts this program with further settings on a port of [`free_port`], which something in front of it knows already.
+    pub fn on_port(port: u16, program: &str, settings: Vec<String>) -> Self {
+        let program = Some(program.to_owned());
+        Self::start_with(Options { settings, program, port: Some(port), ..Options::default() })
     }
 
     /// Sends the server a signal.
@@ -96,7 +98,7 @@ impl Redis {
         if options.tls {
             write_certificate(&folder);
         }
-        let port = free_port();
+        let port = options.port.unwrap_or_else(free_port);
         let child = spawn(&folder, port, &options);
         Self { folder, port, options, child }
     }
@@ -134,11 +136,7 @@ impl Redis {
     /// Sends one inline command on a new direct connection, not through a proxy. Returns the first line of the reply,
     /// with its type prefix (`+OK`, `:0`).
     pub fn command(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).unwrap();
-        answer.trim_end().to_owned()
+        first_line(self.address(), command)
     }
 
     /// Sends one inline command as [`Redis::command`] does, and returns the text of its reply: a bulk string, in lines.
@@ -224,6 +222,15 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends one inline command to the server at `address`, and returns the first line of the reply, with its type prefix.
+pub fn first_line(address: SocketAddr, command: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer.trim_end().to_owned()
 }
 
 /// Sends one inline command to the server at `address`, and returns the bulk string that it replies.

@@ -20,7 +20,8 @@ function Tile({ name, value, more, isBad, to }) {
 
 function Tiles({ stats, history }) {
   const [hour, day] = stats.ended;
-  const oldest = Math.max(0, ...stats.queues.map((queue) => queue.oldest_queued_ms ?? 0));
+  const ages = stats.queues.map((queue) => queue.oldest_queued_ms).filter((age) => age != null);
+  const oldest = ages.length > 0 ? Math.max(...ages) : null;
   // The last bucket is not full.
   const recent = (name) => sum(history.hour[name].slice(-6, -1)) / 5;
   const ended = ["completed", "failed", "stopped"].reduce((rate, name) => rate + recent(name), 0);

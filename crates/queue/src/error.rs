@@ -109,8 +109,11 @@ impl QueueError {
         if refused_login {
             return Self::Credentials(source);
         }
-        // Also while the Sentinels still name a master that is gone.
-        let no_master = source.kind() == redis::ErrorKind::MasterNameNotFoundBySentinel;
+        // Also while the Sentinels still name a master that is gone, or no node of a Cluster is connected.
+        let no_master = matches!(
+            source.kind(),
+            redis::ErrorKind::MasterNameNotFoundBySentinel | redis::ErrorKind::ClusterConnectionNotFound
+        );
         if no_master || source.is_io_error() || source.is_timeout() || source.is_connection_dropped() {
             return Self::Unreachable { step, source };
         }
@@ -124,7 +127,15 @@ impl QueueError {
             Self::Refused { source, .. } => {
                 matches!(
                     source.code(),
-                    Some("LOADING" | "READONLY" | "TRYAGAIN" | "MASTERDOWN" | "CLUSTERDOWN" | "BUSY")
+                    Some(
+                        "LOADING"
+                            | "READONLY"
+                            | "TRYAGAIN"
+                            | "MASTERDOWN"
+                            | "CLUSTERDOWN"
+                            | "NOREPLICAS"
+                            | "BUSY"
+                    )
                 )
             }
             Self::Address { .. }
@@ -220,5 +231,25 @@ impl From<QueueError> for ServiceError {
             QueueError::Full { source, .. } => Self::Full { what: "Redis", detail: source.to_string() },
             other => Self::Unavailable(Box::new(other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_a_connected_node_is_waited_for() {
+        let none = RedisError::from((redis::ErrorKind::ClusterConnectionNotFound, "No connections found"));
+        let error = QueueError::from_redis("connect", none);
+        assert_eq!(error.code(), "redis_unreachable");
+        assert!(error.is_transient());
+    }
+
+    #[test]
+    fn a_master_without_the_replicas_that_it_wants_is_waited_for() {
+        let answer = redis::parse_redis_value(b"-NOREPLICAS Not enough good replicas to write.\r\n").unwrap();
+        let error = QueueError::from_redis("enqueue", answer.extract_error().unwrap_err());
+        assert!(error.is_transient(), "{error}");
     }
 }

@@ -2,8 +2,13 @@
 //!
 //! `CHAOS_SECONDS` sets the duration (default 20) and `CHAOS_SEED` the sequence of faults; each run prints its seed. The
 //! same seed gives the same faults in the same order, but not the same timing. `CHAOS_OTHER_WORKER` names a worker program
-//! of another release, as `scripts/other-worker` builds it: every second worker is then one of these.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+//! of another release, as `scripts/other-worker` builds it: every second worker is then one of these. `CHAOS_REDIS` selects
+//! the Redis: `one`, `cluster` or `sentinel`; by default there is a run with each of them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed step fails the test, which prints its seed and its counts"
+)]
 
 mod audit;
 mod fake_provider;
@@ -12,9 +17,12 @@ mod jobs;
 mod oddities;
 mod orchestrators;
 mod random;
+mod servers;
 mod wires;
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +33,7 @@ use crate::fleet_faults::Fleet;
 use crate::fleet_faults::FleetFaults;
 use crate::jobs::Clients;
 use crate::random::Random;
+use crate::servers::Kind;
 
 /// Seconds of faults in `make test`: enough for each kind of fault to occur, and short next to the whole suite.
 const DEFAULT_SECONDS: u64 = 20;
@@ -43,13 +52,24 @@ impl Drop for StopClients<'_> {
     }
 }
 
-#[test]
-fn every_job_is_accounted_for_after_random_faults() {
+/// The runs of this program are one after the other: each keeps both processors of a small machine busy.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Whether a run is wanted: of one Redis, where `CHAOS_REDIS` names it.
+fn is_wanted(kind: Kind) -> bool {
+    std::env::var_os("CHAOS_REDIS").is_none_or(|name| name.is_empty() || name == kind.name())
+}
+
+fn run(kind: Kind) {
+    if !is_wanted(kind) {
+        return;
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let duration = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(DEFAULT_SECONDS));
     let seed = number("CHAOS_SEED").unwrap_or_else(random::seed);
-    println!("chaos: {duration:?} with CHAOS_SEED={seed}");
+    println!("chaos: {duration:?} with CHAOS_SEED={seed} CHAOS_REDIS={}", kind.name());
     let mut random = Random::new(seed);
-    let mut fleet = Fleet::start(random.fork());
+    let Some(mut fleet) = Fleet::start(kind, random.fork()) else { return };
     println!("chaos: {}", fleet.releases());
     let mut clients = Clients::new(Arc::clone(&fleet.state), random.fork());
     let stopped = AtomicBool::new(false);
@@ -68,7 +88,22 @@ fn every_job_is_accounted_for_after_random_faults() {
     });
     let audit = Audit::after_all_ended(&fleet, &clients, gave_up);
     println!("chaos: {}", audit.summary());
-    audit.check();
+    audit.check(kind.ledger());
     drop(audit);
-    fleet.check_everything_expires();
+    fleet.check_everything_expires(kind.ledger());
+}
+
+#[test]
+fn every_job_is_accounted_for_after_random_faults() {
+    run(Kind::One);
+}
+
+#[test]
+fn every_job_of_a_cluster_is_accounted_for_after_random_faults() {
+    run(Kind::Cluster);
+}
+
+#[test]
+fn every_job_behind_sentinels_is_accounted_for_after_random_faults() {
+    run(Kind::Sentinel);
 }

@@ -12,6 +12,9 @@ const TASK: &str = "waits9000";
 /// How long an orchestrator may be away: longer than it sleeps, with an outage of Redis on top.
 pub(crate) const OWNER_GRACE: &str = "20s";
 
+/// The same where masters are replaced that work on for some seconds, in which an orchestrator may be at either of two.
+pub(crate) const OWNER_GRACE_OF_A_FAILOVER: &str = "60s";
+
 /// The orchestrators, one at a time.
 #[derive(Debug)]
 pub(crate) struct Orchestrators {

@@ -8,6 +8,8 @@ use std::net::TcpStream;
 use legwork_common::variables;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::redis::Redis;
+use legwork_tests::topology::Cluster;
+use legwork_tests::topology::Watched;
 use serde_json::json;
 
 use crate::team::Team;
@@ -18,15 +20,20 @@ const USERS: &str = include_str!("../../../deploy/redis/users.acl");
 /// A Redis with the users, whose default user stays for the test.
 fn redis() -> Redis {
     let redis = Redis::start();
+    add_users(&redis);
+    redis
+}
+
+fn add_users(redis: &Redis) {
     for line in USERS.lines().filter(|line| !line.contains("default")) {
         let rules = line.strip_prefix("user ").unwrap();
         assert_eq!(redis.command(&format!("ACL SETUSER {rules}")), "+OK", "{rules}");
     }
-    redis
 }
 
-fn url(redis: &Redis, role: &str) -> String {
-    redis.url().replace("redis://", &format!("redis://legwork-{role}:CHANGE-ME-{role}@"))
+/// A URL with the login of a role.
+fn as_role(url: &str, role: &str) -> String {
+    url.replacen("://", &format!("://legwork-{role}:CHANGE-ME-{role}@"), 1)
 }
 
 /// The first line of the reply to a command of a user.
@@ -47,16 +54,18 @@ fn each_role_can_do_its_work_and_no_more() {
         "quick": [{"text": "done"}],
     });
     let team = Team::write(&mut state, &script);
-    let as_role = |state: &mut StateFolder, role: &str| state.set(variables::REDIS_URL, &url(&redis, role));
+    let log_in = |state: &mut StateFolder, role: &str| {
+        state.set(variables::REDIS_URL, &as_role(&redis.url(), role));
+    };
 
-    as_role(&mut state, "dispatcher");
+    log_in(&mut state, "dispatcher");
     let waiting = state.dispatch(&[&team.file, "quick", "go", "--queue", "unserved"]);
     let id = state.dispatch(&[&team.file, "root", "go"]);
-    as_role(&mut state, "worker");
+    log_in(&mut state, "worker");
     let _worker = state.worker(&[]);
     state.until_status(&id, "completed");
 
-    as_role(&mut state, "viewer");
+    log_in(&mut state, "viewer");
     assert_eq!(state.view(&id)["status"], "completed");
     assert!(state.legwork(["list", "--json"]).json_lines().len() >= 3);
     assert_eq!(state.legwork(["workers", "--json"]).json_lines().len(), 1);
@@ -68,7 +77,7 @@ fn each_role_can_do_its_work_and_no_more() {
     ] {
         assert_ne!(state.legwork(&refused).status, 0, "{refused:?}");
     }
-    as_role(&mut state, "dispatcher");
+    log_in(&mut state, "dispatcher");
     assert_eq!(state.view(&waiting)["status"], "queued");
     assert_eq!(state.view(&id)["status"], "completed");
     state.legwork(["stop", &waiting, "--yes"]).expect_success();
@@ -89,4 +98,25 @@ fn each_role_can_do_its_work_and_no_more() {
     if let Some(lane) = lane {
         assert!(ask(&redis, "scaler", &format!("XLEN {lane}")).starts_with(':'));
     }
+}
+
+/// Dispatches a job, has a worker complete it, and views it, each as the user of its role.
+fn serves_each_role(url: &str) {
+    let mut state = StateFolder::on(&as_role(url, "dispatcher"));
+    let team = Team::write(&mut state, &json!({"quick": [{"text": "done"}]}));
+    let id = state.dispatch(&[&team.file, "quick", "go"]);
+    state.set(variables::REDIS_URL, &as_role(url, "worker"));
+    let _worker = state.worker(&[]);
+    state.set(variables::REDIS_URL, &as_role(url, "viewer"));
+    state.until_status(&id, "completed");
+}
+
+#[test]
+fn each_role_finds_the_master_of_a_cluster_and_that_of_sentinels() {
+    let cluster = Cluster::start();
+    cluster.nodes().for_each(add_users);
+    serves_each_role(&cluster.url());
+    let watched = Watched::start();
+    watched.pair().servers().iter().for_each(add_users);
+    serves_each_role(&watched.url());
 }

@@ -150,7 +150,7 @@ fn a_master_that_sentinels_replace_loses_nothing_that_its_replica_had() {
 fn what_is_acknowledged_with_durable_is_counted_exactly_across_a_failover() {
     // This system's server may be older than WAITAOF.
     let Some(server) = installed_by("server-valkey-9.1/redis-server", "install-servers") else { return };
-    let mut redis = Watched::start_with(&server);
+    let mut redis = Watched::of_program(&server);
     let mut state = StateFolder::on(&redis.url());
     // Longer than the failover takes on a busy machine: for so long the worker repeats the ends.
     state.set("LEGWORK_LEASE", "120s");

@@ -71,3 +71,18 @@ seccompProfile:
     {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Public addresses at these ports. Private and link-local ones are excluded. */}}
+{{- define "legwork.publicEgress" -}}
+- to:
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+    - ipBlock:
+        cidr: "::/0"
+        except: ["fc00::/7", "fe80::/10"]
+  ports:
+    {{- range . }}
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
+{{- end }}
