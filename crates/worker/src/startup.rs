@@ -269,7 +269,7 @@ pub(crate) fn runner(
     let restrictions = Restrictions { sandbox, user };
     Ok(Arc::new(AgentRunner {
         models,
-        variables,
+        variables: variables.into(),
         inherited,
         permits,
         restrictions,
