@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry
+//! continues, pieces are batched for 50 ms, where no one follows them for 300 ms, or until there are 4 KiB. A turn entry
 //! waits for no batch, and [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills
 //! up and the attempt waits: nothing is dropped.
 
@@ -45,9 +45,9 @@ const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 /// came within the delay; larger batches would save few commands.
 const BATCH_BYTES: usize = 4 * 1024;
 /// How long output that no one follows is batched after a write. Each append costs Redis the same however short it is, and
-/// most jobs of a fleet have no follower; a new one sees the first piece this much later. At 200 ms a streamed word costs Redis
-/// a tenth more.
-const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(250);
+/// most jobs of a fleet have no follower; a new one sees the first piece this much later. Halfway between the fifth and the sixth
+/// round of writes, 50 ms apart: at 250 ms some jobs would be due in the fifth.
+const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(275);
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
