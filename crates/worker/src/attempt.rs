@@ -80,6 +80,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// that is for a machine that is busy. Longer than this means that a process cannot be killed, or that a tool hangs.
 const CANCELLED_RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long after its claim a first attempt may begin its first turn without reading its mailbox, which was empty then. Most do so
+/// within a few milliseconds; one that waited for its tools may have been sent a message since.
+const KNOWN_MAILBOX_TIME: Duration = Duration::from_millis(100);
+
 /// What all attempts of a worker share.
 #[derive(Debug)]
 pub struct AttemptContext {
@@ -136,6 +140,8 @@ pub struct Attempt {
     /// Cancelled once the attempt has finished a turn.
     finished_turn: CancellationToken,
     admission: AttemptAdmission,
+    /// When it was made, which is when its job was claimed.
+    launched: Instant,
     /// Its span, which is disabled where none is exported.
     span: Span,
 }
@@ -159,6 +165,7 @@ impl Attempt {
             stall_detector: Arc::default(),
             hears_mail: AtomicBool::new(false),
             finished_turn: CancellationToken::new(),
+            launched: Instant::now(),
             span,
         }
     }
@@ -431,7 +438,7 @@ impl Attempt {
         }
         // Neither is there a job of its own yet whose end it could hear of.
         if self.claimed().attempt == 1 && follows == Follows::Nothing && !self.claimed().was_messaged {
-            background = background.without_mail_yet();
+            background = background.without_mail_until((self.launched + KNOWN_MAILBOX_TIME).into_std());
         }
         let background = Arc::new(background);
         let hears_mail =

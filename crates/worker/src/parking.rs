@@ -54,8 +54,23 @@ pub struct ParkingService {
     waiting: Mutex<u32>,
     open_turn: Option<OpenTurn>,
     has_session_budget: bool,
-    /// Whether its mailbox is known to be empty, until it is read for the first time.
-    begins_without_mail: AtomicBool,
+    mailbox: KnownMailbox,
+}
+
+/// Whether the mailbox of an attempt is known to be empty.
+#[derive(Debug, Default)]
+struct KnownMailbox {
+    empty_until: Option<Instant>,
+    /// Whether it was asked for: what is sent while the first turn runs is to be heard in the second.
+    was_asked_for: AtomicBool,
+}
+
+impl KnownMailbox {
+    /// Whether the mailbox need not be read, for one that asks now.
+    fn is_empty(&self, now: Instant) -> bool {
+        let is_first = !self.was_asked_for.swap(true, Ordering::SeqCst);
+        is_first && self.empty_until.is_some_and(|until| now < until)
+    }
 }
 
 /// The last turn of an earlier run, whose calls may run again.
@@ -85,7 +100,7 @@ impl ParkingService {
             waiting: Mutex::new(0),
             open_turn,
             has_session_budget: true,
-            begins_without_mail: AtomicBool::new(false),
+            mailbox: KnownMailbox::default(),
         }
     }
 
@@ -97,11 +112,11 @@ impl ParkingService {
         self
     }
 
-    /// Of an attempt whose mailbox was empty when it was claimed, a moment ago: the first [`Mailbox::mail`] does not ask the
-    /// queue. What was sent since then is found by the next one, before the job completes.
+    /// Of an attempt whose mailbox was empty when it was claimed: until then, the first [`Mailbox::mail`] does not ask the queue.
+    /// What was sent since the claim is found by the next one, before the job completes.
     #[must_use]
-    pub fn without_mail_yet(mut self) -> Self {
-        self.begins_without_mail = AtomicBool::new(true);
+    pub fn without_mail_until(mut self, until: Instant) -> Self {
+        self.mailbox.empty_until = Some(until);
         self
     }
 
@@ -281,7 +296,7 @@ impl SessionState for ParkingService {
 #[async_trait]
 impl Mailbox for ParkingService {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
-        if self.begins_without_mail.swap(false, Ordering::SeqCst) {
+        if self.mailbox.is_empty(Instant::now()) {
             return Ok(Vec::new());
         }
         self.inner.mail().await
@@ -296,5 +311,24 @@ impl Mailbox for ParkingService {
             return Ok(());
         }
         self.without_slot(retry_while_unavailable(None, || self.inner.settled())).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_turn_that_begins_in_time_does_without_its_mailbox() {
+        let now = Instant::now();
+        let until = now + Duration::from_millis(100);
+        for (empty_until, asked_at, expected) in [
+            (Some(until), [now, now], [true, false]),
+            (Some(until), [until, now], [false, false]),
+            (None, [now, now], [false, false]),
+        ] {
+            let mailbox = KnownMailbox { empty_until, ..KnownMailbox::default() };
+            assert_eq!(asked_at.map(|at| mailbox.is_empty(at)), expected, "{empty_until:?}");
+        }
     }
 }
