@@ -38,7 +38,7 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
     let batch = state.file("batch.jsonl", lines.join("\n"));
     let printed = state.dispatch(&[&team.file, "--batch", &batch]);
     let innocent: Vec<&str> = printed.lines().collect();
-    // All eleven run on the first worker when it dies, and then on the second.
+    // All eleven run on the first worker when it dies, and then most of them on one of two, which dies too.
     let mut workers = vec![state.worker(&[])];
     let (mut explained, mut viewed) = (None, None);
     until_within(LIMIT, "all jobs have ended", || {
@@ -65,7 +65,12 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
     let mut by_worker: BTreeMap<String, Vec<Job>> = BTreeMap::new();
     for id in innocent {
         let view = state.view(id);
-        assert_eq!((&view["status"], &view["attempt"]), (&json!("completed"), &json!(3)), "{view}");
+        assert_eq!(view["status"], "completed", "{view}");
+        if view["attempt"] == 2 {
+            // The other worker took it.
+            continue;
+        }
+        assert_eq!(view["attempt"], 3, "{view}");
         let worker = view["worker"].as_str().unwrap().to_owned();
         by_worker.entry(worker).or_default().push(serde_json::from_value(view).unwrap());
     }
