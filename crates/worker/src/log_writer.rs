@@ -48,6 +48,7 @@ const BATCH_BYTES: usize = 4 * 1024;
 /// most jobs of a fleet have no follower; a new one sees the first piece this much later. At 200 ms a streamed word costs Redis
 /// a tenth more.
 const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(250);
+
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
