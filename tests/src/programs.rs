@@ -204,19 +204,29 @@ impl StateFolder {
     /// Runs `legwork` in a pseudo-terminal (`script` from util-linux) with `typed` as keyboard input. Returns everything
     /// the terminal shows; panics unless the exit status is 0.
     pub fn in_terminal(&self, arguments: &[&str], typed: &str) -> String {
-        let program = program_path("legwork").display().to_string();
-        let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
-        let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
-        let mut command = self.other_program("script");
-        command.args(["-qec", &line.join(" "), "/dev/null"]).env("TERM", "xterm");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Program { child: command.spawn().unwrap() };
+        let mut child = self.on_terminal("", arguments);
         let mut stdin = child.child.stdin.take().unwrap();
         std::io::Write::write_all(&mut stdin, typed.as_bytes()).unwrap();
         let output = child.wait_with_output();
         drop(stdin);
         assert_eq!(output.status, 0, "{output:?}");
         output.stdout
+    }
+
+    /// Starts `legwork` on a terminal of 40 lines with 200 columns, which the program's standard input and output stand for.
+    pub fn start_in_terminal(&self, arguments: &[&str]) -> Program {
+        self.on_terminal("stty rows 40 cols 200; ", arguments)
+    }
+
+    fn on_terminal(&self, before: &str, arguments: &[&str]) -> Program {
+        let program = program_path("legwork").display().to_string();
+        let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+        let line: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        let line = format!("{before}{}", line.join(" "));
+        let mut command = self.other_program("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program { child: command.spawn().unwrap() }
     }
 
     /// The log of all workers started from this folder.
@@ -354,6 +364,13 @@ impl Program {
     pub fn take_streams(&mut self) -> (ChildStdin, ChildStdout, ChildStderr) {
         let child = &mut self.child;
         (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap())
+    }
+
+    /// Writes to standard input.
+    pub fn type_text(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        std::io::Write::write_all(stdin, text.as_bytes()).unwrap();
+        std::io::Write::flush(stdin).unwrap();
     }
 
     /// Reads standard output until it contains this text; panics if the program exits first.

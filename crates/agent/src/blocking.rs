@@ -12,7 +12,9 @@ use legwork_common::duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::tool::ToolOutcome;
 
@@ -62,18 +64,24 @@ impl BlockingThreads {
         &self,
         work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
     ) -> Result<T, ToolOutcome> {
+        let deadline = Instant::now() + self.timeout;
+        let permits = timeout_at(deadline, self.permits()).await.unwrap_or_else(|_| {
+            Err(ToolOutcome::error(format!(
+                "the call was not made: all {MAX_OF_RUN} threads of this job for files wait for a file system that does not \
+                 respond"
+            )))
+        })?;
+        let counted = move || {
+            let done = work();
+            drop(permits);
+            done
+        };
         let done = async {
-            let permits = self.permits().await?;
-            let counted = move || {
-                let done = work();
-                drop(permits);
-                done
-            };
             spawn_blocking(counted).await.unwrap_or_else(|error| {
                 Err(ToolOutcome::error(format!("the tool failed unexpectedly: {error}")))
             })
         };
-        timeout(self.timeout, done).await.unwrap_or_else(|_| {
+        timeout_at(deadline, done).await.unwrap_or_else(|_| {
             Err(ToolOutcome::error(format!(
                 "the file system did not respond within {}; whether the call has an effect is unknown",
                 duration::setting(self.timeout)
@@ -134,11 +142,15 @@ mod tests {
             ends.push(end);
             works.push(work);
         }
-        for work in works {
+        // The third of them gets no thread.
+        for (work, expected) in works.into_iter().zip([
+            "the file system did not respond within 200ms",
+            "the file system did not respond within 200ms",
+            "the call was not made: all 16 threads of this job",
+        ]) {
             let outcome = hostile.run(work).await.unwrap_err();
-            assert!(outcome.text.starts_with("the file system did not respond within 200ms"), "{outcome:?}");
+            assert!(outcome.text.starts_with(expected), "{outcome:?}");
         }
-        // The third of them got no thread.
         assert_eq!(of_program.available_permits(), 1);
         assert_eq!(other.run(|| Ok(7)).await, Ok(7));
         let (end, work) = hang();

@@ -251,6 +251,20 @@ pub trait ProcessGuard: Debug + Send + Sync {
 
     /// No process of the group is left; its id may be reused.
     fn ended(&self, group: u32);
+
+    /// The limits on all commands of the run together, and how often they were met so far. By default there are none.
+    fn met_limits(&self) -> Vec<MetLimit> {
+        Vec::new()
+    }
+}
+
+/// A limit on all commands of a run together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetLimit {
+    /// How often it was met so far.
+    pub count: u64,
+    /// For the agent: what the limit is, and what the system does at it.
+    pub meaning: String,
 }
 
 /// A guard that tracks nothing: process groups outlive a crash.

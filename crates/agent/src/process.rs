@@ -36,6 +36,7 @@ use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::exit_text::describe_exit;
+use crate::environment::MetLimit;
 use crate::environment::ProcessGuard;
 
 /// Bytes that are kept of a command's output, from its beginning. Far more than a model is given, but a bound on
@@ -176,6 +177,9 @@ pub(crate) struct Process {
     /// Cancel it to end the whole group.
     pub(crate) stop: CancellationToken,
     ended: watch::Receiver<Option<End>>,
+    guard: Arc<dyn ProcessGuard>,
+    /// The limits of the run before it started.
+    limits_before: Vec<MetLimit>,
 }
 
 impl Process {
@@ -231,6 +235,7 @@ impl Process {
     }
 
     fn launch(mut command: Command, output: pipe::Receiver, nursery: &Nursery) -> io::Result<Self> {
+        let limits_before = nursery.guard.met_limits();
         let child = command.process_group(0).spawn()?;
         // The command holds the child's ends of the pipes. Unless they are dropped here, our ends never see an end
         // of file.
@@ -245,7 +250,20 @@ impl Process {
             capture: Arc::clone(&capture),
         };
         nursery.tasks.spawn(supervised.supervise(stop.clone(), nursery.closing.clone(), end));
-        Ok(Self { capture, stop, ended })
+        Ok(Self { capture, stop, ended, guard: Arc::clone(&nursery.guard), limits_before })
+    }
+
+    /// The output so far for the agent, with a line for each limit that the commands of the run have met since this one
+    /// started.
+    pub(crate) fn text(&self) -> String {
+        let now = self.guard.met_limits();
+        let met = now.iter().zip(&self.limits_before).filter(|(now, before)| now.count > before.count);
+        let mut text = self.capture().text();
+        for (limit, _) in met {
+            let separator = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+            text.push_str(&format!("{separator}[{}]\n", limit.meaning));
+        }
+        text
     }
 
     /// The output so far. Do not hold the lock over an await: the task that reads the output needs it.

@@ -201,7 +201,12 @@ impl Toolbox {
             }
         }
         if let Some(skills) = &agent.skills {
-            let kit = skills::open(agent, skills, environment);
+            let (of, skills) = (agent.clone(), skills.clone());
+            let opened = on_thread(environment, move |here| Ok(skills::open(&of, &skills, here))).await;
+            let kit = opened.unwrap_or_else(|reason| Kit {
+                warnings: vec![format!("skills failed: {reason}")],
+                ..Kit::default()
+            });
             self.warnings.extend(kit.warnings);
             for tool in kit.tools {
                 self.add_tool(tool, LAST_PLACE - 1, "skills");
@@ -377,7 +382,7 @@ impl Toolbox {
             ToolsetKind::Filesystem { ignore_vcs, post_edit, allow_list, deny_list } => {
                 let ignore_vcs = *ignore_vcs;
                 let settings = filesystem::Settings { ignore_vcs, post_edit, allow_list, deny_list };
-                filesystem::open(environment.clone(), settings, self.nursery.clone())
+                open_filesystem(environment, settings, self.nursery.clone()).await
             }
             ToolsetKind::Shell { env } => shell::open(environment.clone(), env, self.nursery.clone())
                 .map_err(|missing| missing.to_string()),
@@ -394,14 +399,17 @@ impl Toolbox {
             ToolsetKind::Fetch(settings) => fetch::open(environment, settings),
             ToolsetKind::Git => Ok(git::open(environment, &self.nursery)),
             ToolsetKind::Environment => Ok(environment_info::open(environment)),
-            ToolsetKind::Plan => plan::open(environment),
+            ToolsetKind::Plan => on_thread(environment, plan::open).await,
             ToolsetKind::OpenUrl { name, url } => open_url::open(environment, name.as_deref(), url),
             ToolsetKind::Webhook(config) => webhook::open(environment, config, webhook::Pace::default()),
             ToolsetKind::Memory { path } => {
                 memory::open(environment, path.as_deref(), &team.identity()).await
             }
             ToolsetKind::UserPrompt => Ok(user_prompt::open()),
-            ToolsetKind::Tasks { path } => tasks::open(environment, path.as_deref()),
+            ToolsetKind::Tasks { path } => {
+                let path = path.clone();
+                on_thread(environment, move |here| tasks::open(here, path.as_deref())).await
+            }
             ToolsetKind::Mcp(mcp) => {
                 let timing = mcp::Timing::of(mcp.lifecycle.as_ref());
                 mcp::open(mcp, environment, &self.nursery, timing).await
@@ -413,6 +421,31 @@ impl Toolbox {
         };
         opened.map_err(|reason| format!("toolset {name} failed: {reason}"))
     }
+}
+
+async fn open_filesystem(
+    environment: &Arc<Environment>,
+    settings: filesystem::Settings<'_>,
+    nursery: Nursery,
+) -> Result<Kit, String> {
+    let filesystem::Settings { ignore_vcs, post_edit, allow_list, deny_list } = settings;
+    let (post_edit, allow, deny) = (post_edit.to_vec(), allow_list.to_vec(), deny_list.to_vec());
+    let open = move |here: &Arc<Environment>| {
+        let (post_edit, allow_list, deny_list) = (&post_edit[..], &allow[..], &deny[..]);
+        let settings = filesystem::Settings { ignore_vcs, post_edit, allow_list, deny_list };
+        filesystem::open(here.clone(), settings, nursery)
+    };
+    on_thread(environment, open).await
+}
+
+/// Opens a toolset that reads files when it is opened, on a thread of the run: a file system may hang.
+async fn on_thread(
+    environment: &Arc<Environment>,
+    open: impl FnOnce(&Arc<Environment>) -> Result<Kit, String> + Send + 'static,
+) -> Result<Kit, String> {
+    let here = Arc::clone(environment);
+    let opening = move || open(&here).map_err(ToolOutcome::error);
+    environment.blocking.run(opening).await.map_err(|failed| failed.text)
 }
 
 /// Whether one of the globs matches the name of a tool. One that is not a glob matches nothing.

@@ -64,6 +64,10 @@ pub const SANDBOX_READ: &str = "LEGWORK_SANDBOX_READ";
 pub const SANDBOX_PORTS: &str = "LEGWORK_SANDBOX_PORTS";
 /// The user that commands run as.
 pub const COMMAND_USER: &str = "LEGWORK_COMMAND_USER";
+/// The memory that the commands of one job may hold together.
+pub const COMMAND_MEMORY: &str = "LEGWORK_COMMAND_MEMORY";
+/// The processes and threads that the commands of one job may be together.
+pub const COMMAND_PROCESSES: &str = "LEGWORK_COMMAND_PROCESSES";
 /// The listen address of a worker's health and metrics endpoints.
 pub const HEALTH: &str = "LEGWORK_HEALTH";
 /// The policy file: scheduling options of agents, and rate limits of model providers.

@@ -127,6 +127,7 @@ impl LocalWorker {
             inherited: config.inherited,
             permits: Permits::default(),
             restrictions: Restrictions::default(),
+            control_groups: None,
             work_dir: WorkDir::Dispatchers,
             needs_keys: config.needs_keys,
             guard: config.guard,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An entry that was altered, moved, left out or taken from another job gives another digest, and so do all behind it.
-//! Entries that are missing at the end are not noticed: their calls may be made again.
+//! Entries that are missing at the end are not noticed by that: their calls may be made again. A worker notes how many there were.
 
 use std::sync::Arc;
 
@@ -86,6 +86,11 @@ impl TurnVerifier {
         } else {
             Err(Refusal::Turn { number: self.verified })
         }
+    }
+
+    /// How many entries it has opened, or tried to.
+    pub fn verified(&self) -> u64 {
+        self.verified
     }
 
     /// Signs the entries after those that were verified.

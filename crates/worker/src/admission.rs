@@ -100,6 +100,31 @@ fn check_grants(grants: &[(KeyId, Grant)], claimed: &Claimed, team: &Team) -> Re
     Ok(())
 }
 
+/// The turns of a job that this worker signs.
+#[derive(Debug)]
+pub(crate) struct SignedTurns {
+    /// Signs the next ones.
+    pub(crate) signer: TurnSigner,
+    /// Where they are counted.
+    pub(crate) noted: NotedTurns,
+}
+
+/// Counts the turns of a job that are stored, by which it is noticed that the last ones are missing.
+#[derive(Debug, Clone)]
+pub(crate) struct NotedTurns {
+    ledger: Ledger,
+    job: JobId,
+}
+
+impl NotedTurns {
+    /// Notes that so many entries are stored. A failure is logged: it is not noticed then where they are missing.
+    pub(crate) async fn note(&self, entries: u64) {
+        if let Err(error) = self.ledger.note_turns(self.job, entries).await {
+            tracing::warn!(job = %self.job, %error, "the turns of a signed job are not in the ledger");
+        }
+    }
+}
+
 /// The admission of one attempt: decided once, however often its run is prepared.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptAdmission {
@@ -140,10 +165,26 @@ impl AttemptAdmission {
         self.admission.as_ref().map(|admission| TurnVerifier::new(Arc::clone(&admission.trust), job))
     }
 
-    /// Signs the turns after those that were verified; `None` where this worker does not sign.
-    pub(crate) fn turn_signer(&self, verifier: Option<TurnVerifier>) -> Option<TurnSigner> {
-        let key = self.admission.as_ref()?.key.as_ref()?;
-        Some(verifier?.into_signer(Arc::clone(key)))
+    /// Checks that a job has all the turns that were recorded here, once all that it has are verified.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmissionError`] where the last ones are missing, or that is not known.
+    pub(crate) async fn check_all_turns(
+        &self,
+        job: JobId,
+        verifier: Option<&TurnVerifier>,
+    ) -> Result<(), AdmissionError> {
+        let (Some(admission), Some(verifier)) = (&self.admission, verifier) else { return Ok(()) };
+        let (found, noted) = (verifier.verified(), admission.ledger.turns(job).await?);
+        if found < noted { Err(Refusal::CutOff { found, noted }.into()) } else { Ok(()) }
+    }
+
+    /// Signs the turns of a job after those that were verified; `None` where this worker does not sign.
+    pub(crate) fn turn_signer(&self, job: JobId, verifier: Option<TurnVerifier>) -> Option<SignedTurns> {
+        let Admission { key, ledger, .. } = self.admission.as_ref()?;
+        let signer = verifier?.into_signer(Arc::clone(key.as_ref()?));
+        Some(SignedTurns { signer, noted: NotedTurns { ledger: ledger.clone(), job } })
     }
 
     /// Notes the end of the job. A failure is logged: a replay with a higher number is not recognized then.

@@ -7,8 +7,8 @@ use legwork_agent::journal::TurnEntry;
 use legwork_common::id::JobId;
 use legwork_common::job::JobSpec;
 use legwork_queue::port::Work;
-use legwork_signing::TurnVerifier;
 
+use crate::admission::AttemptAdmission;
 use crate::log_writer::AttemptBuffer;
 use crate::log_writer::BufferClosed;
 use crate::log_writer::LogWriter;
@@ -24,8 +24,8 @@ pub(crate) struct CopiedTurns {
     remaining: Vec<(TurnEntry, String)>,
 }
 
-/// Reads what a job has yet to copy, verified where there is a `verifier` of the other job's turns; `None` for a job that
-/// retries no other, or has copied everything.
+/// Reads what a job has yet to copy, verified where the worker does not trust every job; `None` for a job that retries no other,
+/// or has copied everything.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub(crate) async fn still_to_copy(
     work: &dyn Work,
     spec: &JobSpec,
     recorded: &[TurnEntry],
-    mut verifier: Option<TurnVerifier>,
+    admission: &AttemptAdmission,
 ) -> Result<Option<CopiedTurns>, PrepareError> {
     let Some(source) = spec.retry_of.filter(|_| !spec.fresh) else { return Ok(None) };
     if recorded.contains(&TurnEntry::Retried { of: source }) {
@@ -42,6 +42,7 @@ pub(crate) async fn still_to_copy(
     }
     // Without the mark, everything that is recorded is a copy: the rest begins after as many entries.
     let copied = recorded.len() as u64;
+    let mut verifier = admission.turn_verifier(source);
     // A signature is over all entries before it too.
     let read_after = if verifier.is_some() { 0 } else { copied };
     let mut remaining = Vec::new();
@@ -51,6 +52,7 @@ pub(crate) async fn still_to_copy(
             remaining.push((TurnEntry::decode(&text)?, text));
         }
     }
+    admission.check_all_turns(source, verifier.as_ref()).await?;
     Ok(Some(CopiedTurns { source, remaining }))
 }
 

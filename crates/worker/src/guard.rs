@@ -16,12 +16,14 @@
 //! - `begin`: how a command starts, from our program to its `exec`.
 //! - `sandbox`: the confinement that it enters before.
 //! - `user`: the other user that it becomes before.
+//! - `control_groups`: the limits on the commands of one run together, a group of the system that it enters before.
 //! - `job_groups`: the groups of jobs as the program knows them.
 //! - `announcements`: who may announce what, as the guard hears it.
 //! - `watch`: the guard's own process.
 
 mod announcements;
 mod begin;
+mod control_groups;
 mod job_groups;
 mod link;
 mod process_groups;
@@ -40,6 +42,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use legwork_agent::environment::CommandUser;
+use legwork_agent::environment::MetLimit;
 use legwork_agent::environment::NoGuard;
 use legwork_agent::environment::ProcessGuard;
 use legwork_common::id::JobId;
@@ -53,6 +56,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::begin::GUARDED;
 use self::begin::THIS_PROGRAM;
+pub use self::control_groups::CommandLimits;
+pub use self::control_groups::ControlGroupError;
+pub use self::control_groups::ControlGroups;
+pub use self::control_groups::RefusedFolder;
+pub use self::control_groups::RunGroup;
 use self::job_groups::JobGroups;
 use self::link::GuardEnds;
 use self::link::GuardLink;
@@ -92,6 +100,8 @@ pub struct Restrictions {
     pub sandbox: Option<Sandbox>,
     /// The user that it runs as; `None` for the program's own.
     pub user: Option<CommandUser>,
+    /// The control group with the limits of its run; `None` for no limit.
+    pub group: Option<Arc<RunGroup>>,
 }
 
 /// The connection to a program's guard. Cheap to clone; all clones are one. The default guards nothing.
@@ -213,5 +223,9 @@ impl ProcessGuard for GuardedCommands {
     fn ended(&self, group: u32) {
         self.jobs.remove(group);
         self.link.write(&Record::Ended(group));
+    }
+
+    fn met_limits(&self) -> Vec<MetLimit> {
+        self.restrictions.group.as_ref().map(|group| group.met_limits()).unwrap_or_default()
     }
 }

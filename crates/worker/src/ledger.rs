@@ -1,8 +1,10 @@
-//! What this worker ran: a database in its state folder, by which it recognizes a signed job that is run once more.
+//! What this worker ran: a database in its state folder, by which it recognizes a signed job that is run once more, and turns
+//! that lack their last entries.
 //!
 //! All workers that share the folder share it. Redis counts the attempts of a job up with each claim, so an attempt whose
 //! number is not above those that were begun here is a replay, and so is one of a job that ended here. Rows are kept until
-//! the signature of their job expires. A crash of the machine may lose the last ones.
+//! the signature of their job expires. A crash of the machine may lose the last ones. An entry is noted once it is stored, so a
+//! worker that dies in between has not noted its last one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         create_private(folder)?;
-        let database = Connection::open(folder.join("ledger.sqlite3"))?;
+        let mut database = Connection::open(folder.join("ledger.sqlite3"))?;
         database.busy_timeout(BUSY_TIMEOUT)?;
         // A write that is not forced to the disk outlives a crash of this program, but not of the machine.
         database.pragma_update(None, "journal_mode", "WAL")?;
@@ -81,6 +83,7 @@ impl Ledger {
             "CREATE TABLE IF NOT EXISTS jobs (job TEXT PRIMARY KEY, attempt INTEGER, ended INTEGER, expires INTEGER);
              CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires);",
         )?;
+        add_turns(&mut database)?;
         Ok(Self { database: Arc::new(Mutex::new(database)) })
     }
 
@@ -105,7 +108,8 @@ impl Ledger {
             let against = decide(known, attempt);
             if against.is_none() {
                 change.execute(
-                    "INSERT OR REPLACE INTO jobs (job, attempt, ended, expires) VALUES (?1, ?2, 0, ?3)",
+                    "INSERT INTO jobs (job, attempt, ended, expires) VALUES (?1, ?2, 0, ?3)
+                     ON CONFLICT (job) DO UPDATE SET attempt = ?2, ended = 0, expires = ?3",
                     params![job, attempt, signed(expires_ms)],
                 )?;
                 change.execute("DELETE FROM jobs WHERE expires < ?1", [signed(now_ms)])?;
@@ -128,6 +132,34 @@ impl Ledger {
         .await
     }
 
+    /// Writes down that so many entries of a job's turns are stored. Dropping the future leaves it written or not.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`]; that entries are missing at the end is not noticed then.
+    pub async fn note_turns(&self, job: JobId, entries: u64) -> Result<(), LedgerError> {
+        self.with(move |database| {
+            let change = "UPDATE jobs SET turns = ?2 WHERE job = ?1 AND turns < ?2";
+            database.execute(change, params![job.to_string(), signed(entries)]).map(drop)
+        })
+        .await
+    }
+
+    /// How many entries of a job's turns were stored from here; 0 where that is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`].
+    pub async fn turns(&self, job: JobId) -> Result<u64, LedgerError> {
+        self.with(move |database| {
+            let turns = "SELECT turns FROM jobs WHERE job = ?1";
+            let found =
+                database.query_row(turns, [job.to_string()], |row| row.get::<_, i64>(0)).optional()?;
+            Ok(found.and_then(|turns| u64::try_from(turns).ok()).unwrap_or(0))
+        })
+        .await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -140,9 +172,19 @@ impl Ledger {
     }
 }
 
-/// A time as the database has it.
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
+/// Adds the column that a ledger of an earlier release lacks.
+fn add_turns(database: &mut Connection) -> rusqlite::Result<()> {
+    let change = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let has_turns = "SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'turns'";
+    if change.query_row(has_turns, [], |_| Ok(())).optional()?.is_none() {
+        change.execute_batch("ALTER TABLE jobs ADD COLUMN turns INTEGER NOT NULL DEFAULT 0")?;
+    }
+    change.commit()
+}
+
+/// A time or a count as the database has it.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -183,8 +225,33 @@ mod tests {
         let again = Ledger::open(&path).unwrap();
         let replay = again.begin(job, 3, (10, 100)).await.unwrap();
         assert_eq!(replay.as_deref(), Some("it ended on this machine before"));
+        assert_eq!(again.turns(job).await.unwrap(), 0);
         // After its expiry it is forgotten: its signature keeps it from running.
         assert_eq!(again.begin(other, 1, (101, 200)).await.unwrap(), None);
         assert_eq!(again.begin(job, 3, (101, 100)).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_most_entries_are_noted_until_the_job_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join("ledger.sqlite3")).unwrap();
+        let of_earlier_release =
+            "CREATE TABLE jobs (job TEXT PRIMARY KEY, attempt INTEGER, ended INTEGER, expires INTEGER)";
+        old.execute_batch(of_earlier_release).unwrap();
+        drop(old);
+        let ledger = Ledger::open(folder.path()).unwrap();
+        let job = JobId::random_in(SessionId::random());
+        ledger.note_turns(job, 5).await.unwrap();
+        assert_eq!(ledger.turns(job).await.unwrap(), 0, "a job that did not begin here");
+        ledger.begin(job, 1, (10, 100)).await.unwrap();
+        for entries in [2, 3, 1] {
+            ledger.note_turns(job, entries).await.unwrap();
+        }
+        ledger.begin(job, 2, (10, 100)).await.unwrap();
+        ledger.end(job).await.unwrap();
+        let again = Ledger::open(folder.path()).unwrap();
+        assert_eq!(again.turns(job).await.unwrap(), 3);
+        again.begin(JobId::random_in(SessionId::random()), 1, (101, 200)).await.unwrap();
+        assert_eq!(again.turns(job).await.unwrap(), 0);
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry
+//! continues, pieces are batched for 50 ms, where no one follows them for 300 ms, or until there are 4 KiB. A turn entry
 //! waits for no batch, and [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills
 //! up and the attempt waits: nothing is dropped.
 
@@ -29,13 +29,13 @@ use legwork_queue::port::Finished;
 use legwork_queue::port::InOutput;
 use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
-use legwork_signing::TurnSigner;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::tail::OutputTail;
+use crate::admission::SignedTurns;
 use crate::lease_clock::LeaseClock;
 
 /// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
@@ -45,9 +45,9 @@ const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 /// came within the delay; larger batches would save few commands.
 const BATCH_BYTES: usize = 4 * 1024;
 /// How long output that no one follows is batched after a write. Each append costs Redis the same however short it is, and
-/// most jobs of a fleet have no follower; a new one sees the first piece this much later. At 200 ms a streamed word costs Redis
-/// a tenth more.
-const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(250);
+/// most jobs of a fleet have no follower; a new one sees the first piece this much later. Halfway between the fifth and the sixth
+/// round of writes, 50 ms apart: at 250 ms some jobs would be due in the fifth.
+const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(275);
 
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ struct Pending {
     /// Whether the last write reached a follower.
     is_followed: bool,
     /// Signs each entry; `None` stores them as they are.
-    turn_signer: Option<TurnSigner>,
+    signed_turns: Option<SignedTurns>,
     /// When the last write began.
     written_at: Option<Instant>,
     /// The output since the last turn entry.
@@ -106,13 +106,13 @@ impl Pending {
         self.bytes.is_empty() && self.entries.is_empty() && self.waits_for.is_none()
     }
 
-    /// Adds a turn entry, which follows all output that was added.
-    fn add_entry(&mut self, entry: String) {
+    /// Adds a turn entry, which follows all output that was added; returns its sequence number.
+    fn add_entry(&mut self, entry: String) -> u64 {
         let sequence = self.next_entry;
         self.next_entry += 1;
         // Under the lock, because a signature is over the entries before it too.
-        let entry = match &mut self.turn_signer {
-            Some(signer) => signer.sign(&entry),
+        let entry = match &mut self.signed_turns {
+            Some(turns) => turns.signer.sign(&entry),
             None => entry,
         };
         // A signed entry would not come back with its signature, so it stays.
@@ -123,6 +123,7 @@ impl Pending {
         self.sole_reply = first.filter(is_whole_output).map(|reply| (reply.usage, reply.origin().to_owned()));
         self.tail.close();
         self.entries.push((sequence, entry));
+        sequence
     }
 
     /// Whether what is there may be batched for longer.
@@ -163,8 +164,8 @@ impl AttemptBuffer {
     }
 
     /// Signs the entries from now on. Whatever was added before is stored: the signer continues after it.
-    pub(crate) fn sign_turns(&self, signer: Option<TurnSigner>) {
-        self.pending().turn_signer = signer;
+    pub(crate) fn sign_turns(&self, turns: Option<SignedTurns>) {
+        self.pending().signed_turns = turns;
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -268,7 +269,7 @@ impl LogWriter {
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
             flush_requested: false,
             is_followed: false,
-            turn_signer: None,
+            signed_turns: None,
             written_at: None,
             tail: OutputTail::default(),
             sole_reply: None,
@@ -322,7 +323,7 @@ impl LogWriter {
         }
     }
 
-    /// Adds a turn entry and waits until it, and all output before it, is stored.
+    /// Adds a turn entry and waits until it, and all output before it, is stored, and noted where turns are signed.
     ///
     /// # Errors
     ///
@@ -333,14 +334,19 @@ impl LogWriter {
         entry: String,
         progress: Progress,
     ) -> Result<(), BufferClosed> {
-        {
+        let (sequence, noted) = {
             let mut pending = buffer.pending();
-            pending.add_entry(entry);
+            let sequence = pending.add_entry(entry);
             pending.finished_turns = progress.finished_turns.or(pending.finished_turns);
             pending.usage = progress.usage.or(pending.usage);
             pending.revision += 1;
+            (sequence, pending.signed_turns.as_ref().map(|turns| turns.noted.clone()))
+        };
+        self.flush(buffer).await?;
+        if let Some(noted) = noted {
+            noted.note(sequence).await;
         }
-        self.flush(buffer).await
+        Ok(())
     }
 
     /// Notes what the attempt waits for, to be shown to users; `None` once it continues. Written with the next batch.

@@ -25,6 +25,7 @@ use legwork_common::variables;
 use legwork_process::telemetry::LogFormat;
 use legwork_queue::settings::FleetSettings;
 
+use crate::guard::CommandLimits;
 use crate::memory::parse_size;
 use crate::options::command_line::Mistake;
 use crate::permits::Permits;
@@ -116,6 +117,14 @@ impl WorkerOptions {
             toolsets: only(&self.allow_toolsets),
             denied_toolsets: self.deny_toolsets.iter().cloned().collect(),
             commands: only(&self.allow_commands),
+        }
+    }
+
+    /// The limits on the commands of one run together.
+    pub fn command_limits(&self) -> CommandLimits {
+        CommandLimits {
+            memory: self.command_memory.filter(|&bytes| bytes > 0),
+            processes: self.command_processes.filter(|&most| most > 0),
         }
     }
 }
@@ -220,6 +229,14 @@ pub struct WorkerOptions {
     /// reach the folder of their job
     #[arg(long, env = variables::COMMAND_USER, value_name = "USER")]
     pub command_user: Option<String>,
+    /// Memory that the commands of one job may hold together, such as 2GiB, swap included: the system ends what needs more; 0
+    /// for no limit. It needs a control group of the worker's own
+    #[arg(long, env = variables::COMMAND_MEMORY, value_name = "SIZE", value_parser = parse_size)]
+    pub command_memory: Option<u64>,
+    /// Processes and threads that the commands of one job may be together, such as 512; 0 for no limit. It needs a control
+    /// group of the worker's own
+    #[arg(long, env = variables::COMMAND_PROCESSES, value_name = "N")]
+    pub command_processes: Option<u64>,
     /// Memory that this worker and the commands of its jobs may hold, such as 2GiB, before the heaviest job is ended; 0 for
     /// no limit; without it, the limit of the control group
     #[arg(long, env = variables::MEMORY_LIMIT, value_name = "SIZE", value_parser = parse_size)]

@@ -14,12 +14,12 @@ use legwork_common::team::Team;
 use legwork_queue::QueueError;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::Work;
-use legwork_signing::TurnSigner;
 use legwork_signing::TurnVerifier;
 use thiserror::Error;
 
 use crate::admission::AdmissionError;
 use crate::admission::AttemptAdmission;
+use crate::admission::SignedTurns;
 use crate::copied_turns;
 use crate::copied_turns::CopiedTurns;
 use crate::parking::OpenTurn;
@@ -38,7 +38,7 @@ pub(crate) struct Prepared {
     /// The turns of the job that this one retries, where they are still to be copied.
     pub(crate) copied_turns: Option<CopiedTurns>,
     /// Signs the turns after these; `None` where they are not signed.
-    pub(crate) turn_signer: Option<TurnSigner>,
+    pub(crate) turn_signer: Option<SignedTurns>,
 }
 
 /// Why an attempt cannot be prepared.
@@ -75,10 +75,10 @@ pub(crate) async fn read(
     let mut verifier = admission.turn_verifier(job);
     let (recorded, last_reply) =
         if has_turns { read_turns(work, job, &mut verifier).await? } else { (Vec::new(), None) };
-    let of_source = claimed.spec.retry_of.and_then(|source| admission.turn_verifier(source));
-    let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded, of_source).await?;
+    admission.check_all_turns(job, verifier.as_ref()).await?;
+    let copied_turns = copied_turns::still_to_copy(work, &claimed.spec, &recorded, admission).await?;
     let open_turn = read_open_turn(work, job, last_reply).await?;
-    let turn_signer = admission.turn_signer(verifier);
+    let turn_signer = admission.turn_signer(job, verifier);
     Ok(Prepared { team, recorded, open_turn, copied_turns, turn_signer })
 }
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Backend;
 use crate::command_user;
 use crate::driver::ShutdownTokens;
+use crate::guard::ControlGroups;
 use crate::job_folders::sweep_forever;
 use crate::metered::ModelMetrics;
 use crate::options::WorkerOptions;
@@ -60,7 +61,9 @@ pub async fn serve(
     let manager = ServiceManager::find(&variables).map_err(|error| boxed(StartError::from(error)))?;
     // Before the first connection: an unusable folder is not worth waiting for Redis.
     let work_dir = work_dir::select(&options, &variables).map_err(boxed)?;
-    let places = command_user::prepare(&options, work_dir).map_err(boxed)?;
+    let (work_dir, user) = command_user::prepare(&options, work_dir).map_err(boxed)?;
+    // Before the guard, which must not be left in a control group that this process leaves.
+    let control_groups = ControlGroups::open(options.command_limits()).await.map_err(boxed)?;
     let admission = startup::admission(&options, &variables)?;
 
     let opened = startup::open_queue(&options, &variables, &shutdown.drain).await?;
@@ -69,8 +72,9 @@ pub async fn serve(
     let guard = backend.guard(&tasks).map_err(boxed)?;
     let settings = startup::settings(&options, &variables, Arc::clone(&policy), guard.clone(), admission)
         .map_err(boxed)?;
-    sweep_job_folders(&options, &tasks, &queue, &places.0);
+    sweep_job_folders(&options, &tasks, &queue, &work_dir);
     let metrics = (&health.models, &tasks);
+    let places = (work_dir, user, control_groups);
     let runner = startup::runner(&options, variables, (&queue, policy), places, guard, metrics)?;
     if let Some(server) = backend.embedded_server() {
         let tokens = [shutdown.drain.clone(), shutdown.now.clone()];

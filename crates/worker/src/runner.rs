@@ -42,8 +42,10 @@ use legwork_common::variables::WEBHOOK_SECRET_FILE;
 use legwork_queue::port::Claimed;
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::ControlGroups;
 use crate::guard::Guard;
 use crate::guard::Restrictions;
+use crate::guard::RunGroup;
 use crate::guard::Sandbox;
 use crate::job_folders::JobFolders;
 use crate::journal::AttemptJournal;
@@ -157,6 +159,8 @@ pub struct AgentRunner {
     /// Without a sandbox and a user, commands and file tools reach what this program reaches. With a sandbox: the folder of
     /// their job, what a system has for everyone, and what this adds.
     pub restrictions: Restrictions,
+    /// Where the limits on the commands of each run are set; `None` for no limits.
+    pub control_groups: Option<ControlGroups>,
     /// The folders that jobs run in.
     pub work_dir: WorkDir,
     /// Whether the models need the keys of their providers. A script's do not.
@@ -166,15 +170,22 @@ pub struct AgentRunner {
 }
 
 impl AgentRunner {
-    /// The environment of one job. The error says what this worker lacks for it.
-    async fn environment(&self, claimed: &Claimed) -> Result<Environment, String> {
+    /// The environment of one run, and the control group of its commands. The error says what this worker lacks for it.
+    async fn environment(&self, claimed: &Claimed) -> Result<(Environment, Option<Arc<RunGroup>>), String> {
         let blocking = BlockingThreads::default();
         let (work_dir, job) = (self.work_dir.clone(), claimed.lease.id);
         let of_dispatcher = claimed.spec.working_dir.clone();
+        let control_groups = self.control_groups.clone();
+        let places = move || -> Result<(PathBuf, Option<Arc<RunGroup>>), String> {
+            let folder = work_dir.of_job(job, of_dispatcher)?;
+            let group = control_groups.map(|groups| groups.of_run(job)).transpose();
+            Ok((folder, group.map_err(|refused| format!("no control group for its commands: {refused}"))?))
+        };
         // A file system that hangs holds this attempt, which can be stopped, and not the worker.
-        let finding = move || work_dir.of_job(job, of_dispatcher).map_err(ToolOutcome::error);
-        let folder = blocking.run(finding).await.map_err(|failed| failed.text)?;
+        let finding = move || places().map_err(ToolOutcome::error);
+        let (folder, group) = blocking.run(finding).await.map_err(|failed| failed.text)?;
         let (restrictions, confinement) = self.restrictions(&folder);
+        let restrictions = Restrictions { group: group.clone(), ..restrictions };
         let guard = self.guard.of_job(claimed.lease.id, restrictions);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
@@ -182,25 +193,25 @@ impl AgentRunner {
             Some(trace) => environment.variables.insert(TRACEPARENT.to_owned(), trace.to_string()),
             None => environment.variables.remove(TRACEPARENT),
         }
-        Ok(Environment { guard, confinement, blocking, ..environment })
+        Ok((Environment { guard, confinement, blocking, ..environment }, group))
     }
 }
 
 impl AgentRunner {
     /// What the commands of a job in `folder` enter before they begin, and what its file tools reach.
     fn restrictions(&self, folder: &Path) -> (Restrictions, Option<Confinement>) {
-        let Restrictions { sandbox, user } = self.restrictions.clone();
+        let Restrictions { sandbox, user, group } = self.restrictions.clone();
         let is_confined = sandbox.is_some() || user.is_some();
         let readable = sandbox.as_ref().map(|common| common.readable.clone()).unwrap_or_default();
         // Another user's commands have their home there too, and files are opened with that user's rights.
         let confinement =
             is_confined.then(|| Confinement { folder: folder.to_owned(), readable, user: user.clone() });
         let sandbox = sandbox.map(|common| Sandbox { writable: vec![folder.to_owned()], ..common });
-        (Restrictions { sandbox, user }, confinement)
+        (Restrictions { sandbox, user, group }, confinement)
     }
 
     /// What the agent of a run is given. The error is the end of a run that cannot begin here, or at all.
-    async fn begin(&self, run: Run) -> Result<(Assignment, Ports, CancellationToken), RunEnd> {
+    async fn begin(&self, run: Run) -> Result<Begun, RunEnd> {
         let usage = Usage::default();
         let rejected =
             |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
@@ -214,7 +225,8 @@ impl AgentRunner {
         if let Err(unpermitted) = self.permits.check(&team, agent) {
             return Err(RunEnd::Lacks(unpermitted.lacking()));
         }
-        let environment = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await {
+        let (environment, group) = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await
+        {
             Some(found) => found.map_err(RunEnd::Lacks)?,
             None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
         };
@@ -245,8 +257,17 @@ impl AgentRunner {
             person: run.person,
             environment: Arc::new(environment),
         };
-        Ok((assignment, ports, run.cancel))
+        Ok(Begun { assignment, ports, cancel: run.cancel, group })
     }
+}
+
+/// What the agent of a run is given.
+struct Begun {
+    assignment: Assignment,
+    ports: Ports,
+    cancel: CancellationToken,
+    /// That of its commands.
+    group: Option<Arc<RunGroup>>,
 }
 
 /// What a job's agent is to do, from its beginning.
@@ -322,8 +343,12 @@ impl Runner for AgentRunner {
     async fn run(&self, run: Run) -> RunEnd {
         // In boxes of their own: what a run needs to begin is freed before it waits for its model.
         match Box::pin(self.begin(run)).await {
-            Ok((assignment, ports, cancel)) => {
-                RunEnd::Ended(Box::pin(legwork_agent::run(assignment, ports, cancel)).await)
+            Ok(Begun { assignment, ports, cancel, group }) => {
+                let outcome = Box::pin(legwork_agent::run(assignment, ports, cancel)).await;
+                if let Some(group) = group {
+                    group.end().await;
+                }
+                RunEnd::Ended(outcome)
             }
             Err(end) => end,
         }

@@ -26,6 +26,7 @@ use crate::admission::Admission;
 use crate::backend::Backend;
 use crate::backend::BackendError;
 use crate::backend::embedded_config;
+use crate::guard::ControlGroups;
 use crate::guard::Guard;
 use crate::guard::Restrictions;
 use crate::guard::Sandbox;
@@ -252,7 +253,7 @@ pub(crate) fn runner(
     options: &WorkerOptions,
     variables: BTreeMap<String, String>,
     (queue, policy): (&Queue, Arc<Policy>),
-    (work_dir, user): (WorkDir, Option<CommandUser>),
+    (work_dir, user, control_groups): (WorkDir, Option<CommandUser>, Option<ControlGroups>),
     guard: Guard,
     (metrics, tasks): (&ModelMetrics, &Tasks),
 ) -> Result<Arc<dyn Runner>, Box<dyn Coded>> {
@@ -266,13 +267,14 @@ pub(crate) fn runner(
     tasks.spawn(TaskKind::Upkeep, Arc::clone(&models).return_forever());
     let (inherited, needs_keys) = (options.common.inherited(), options.script.is_none());
     let (permits, sandbox) = (options.permits(), sandbox(options, &variables)?);
-    let restrictions = Restrictions { sandbox, user };
+    let restrictions = Restrictions { sandbox, user, group: None };
     Ok(Arc::new(AgentRunner {
         models,
         variables: variables.into(),
         inherited,
         permits,
         restrictions,
+        control_groups,
         work_dir,
         needs_keys,
         guard,

@@ -230,6 +230,7 @@ impl Run {
             inherited: Inherited::default(),
             permits: Permits::default(),
             restrictions: Restrictions::default(),
+            control_groups: None,
         };
         let settings = scenario::worker_settings();
         let queue = self.queue(target, ConnectionKind::Dedicated).await;

@@ -1,5 +1,7 @@
 //! A file system that hangs costs a job its calls, and nothing else.
 
+use std::fs;
+
 use legwork_tests::hung_mount::HungMount;
 use legwork_tests::programs::StateFolder;
 use legwork_tests::programs::until;
@@ -15,6 +17,7 @@ const TEAM: &str = "
 agents:
   hung: {model: scripted/any, description: d, instruction: i, toolsets: [{type: filesystem}]}
   quick: {model: scripted/any, description: d, instruction: i, toolsets: [{type: filesystem}]}
+  skilled: {model: scripted/any, description: d, instruction: i, skills: true}
 ";
 
 #[test]
@@ -49,5 +52,27 @@ fn jobs_end_in_time_although_their_calls_hang_and_so_does_their_worker() {
     // Threads that hang do not keep the program.
     worker.signal(Signal::TERM);
     assert_eq!(worker.wait(), 0);
+    drop(hung);
+}
+
+#[test]
+fn jobs_whose_skills_are_on_such_a_file_system_end_in_time_and_leave_their_worker_to_others() {
+    let (_redis, mut state) = StateFolder::with_redis();
+    fs::create_dir_all(state.path("shared/.agents")).unwrap();
+    let Some(hung) = HungMount::at(&state.path("shared/.agents/skills")) else { return };
+    let never = json!({"text": "never"});
+    Team::write(&mut state, &json!({"skilled": [never], "quick": [{"text": "done"}]}));
+    let team = state.file("files.yaml", TEAM);
+    let shared = state.path("shared").display().to_string();
+    let _worker = state.worker(&["--work-dir", &shared, "--shared-work-dir"]);
+    // More than the worker's runtime has threads.
+    let late: Vec<String> =
+        (0..8).map(|_| state.dispatch(&[&team, "skilled", "go", "--timeout", "2s"])).collect();
+    let neighbour = state.dispatch(&[&team, "quick", "go"]);
+    assert_eq!(state.until_status(&neighbour, "completed")["result"], "done");
+    for id in late {
+        let view = state.until_status(&id, "failed");
+        assert_eq!(view["cause"], "deadline", "{view}");
+    }
     drop(hung);
 }

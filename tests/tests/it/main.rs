@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod answers;
+mod command_limits;
 mod command_user;
 mod contract;
 mod crash;

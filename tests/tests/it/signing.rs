@@ -208,18 +208,24 @@ fn keys_are_rotated_and_a_retry_is_signed_by_the_operator_who_asks_for_it() {
     assert!(refused.stderr.contains("altered after it was signed"), "{refused:?}");
 }
 
-/// What is done to the turns of a job that has two entries, as Lua, and the first entry that is not as it was recorded.
-fn attacks() -> Vec<(String, u32)> {
+/// What is done to the turns of a job that has two entries, as Lua, and why they are refused.
+fn attacks() -> Vec<(String, String)> {
+    let reason =
+        |entry: u32| format!("entry {entry} of the recorded turns is not as a trusted worker recorded it");
+    let fewer = |found: u32| format!("its turns end with entry {found}, and 2 were recorded on this machine");
     let first = "redis.call('LINDEX', KEYS[1], 0)";
     let entry =
         r#"{\"v\":2,\"entry\":\"decided\",\"turn\":1,\"index\":0,\"answer\":{\"verdict\":\"approved\"}}"#;
     vec![
-        (format!("redis.call('LSET', KEYS[1], 0, (string.gsub({first}, 'I call', 'I told')))"), 1),
-        ("redis.call('LPOP', KEYS[1])".to_owned(), 1),
-        ("redis.call('RPUSH', KEYS[1], redis.call('LPOP', KEYS[1]))".to_owned(), 1),
-        (format!("redis.call('RPUSH', KEYS[1], {first})"), 3),
+        (format!("redis.call('LSET', KEYS[1], 0, (string.gsub({first}, 'I call', 'I told')))"), reason(1)),
+        ("redis.call('LPOP', KEYS[1])".to_owned(), reason(1)),
+        ("redis.call('RPUSH', KEYS[1], redis.call('LPOP', KEYS[1]))".to_owned(), reason(1)),
+        (format!("redis.call('RPUSH', KEYS[1], {first})"), reason(3)),
         // A person's approval that no worker recorded.
-        (format!("redis.call('RPUSH', KEYS[1], '1 {entry}')"), 3),
+        (format!("redis.call('RPUSH', KEYS[1], '1 {entry}')"), reason(3)),
+        // The call would be made again.
+        ("redis.call('RPOP', KEYS[1])".to_owned(), fewer(1)),
+        ("redis.call('DEL', KEYS[1])".to_owned(), fewer(0)),
     ]
 }
 
@@ -243,7 +249,7 @@ fn turns_that_were_altered_reach_no_model() {
         id
     };
     let good = failed();
-    let attacks: Vec<_> = attacks().into_iter().map(|(lua, entry)| (failed(), lua, entry)).collect();
+    let attacks: Vec<_> = attacks().into_iter().map(|(lua, reason)| (failed(), lua, reason)).collect();
     let mut slow = script();
     slow["quick"] = json!([{"text": "one two", "chunk_delay_ms": 3_600_000}]);
     slow["shell"].as_array_mut().unwrap().push(json!({"text": "done"}));
@@ -265,18 +271,39 @@ fn turns_that_were_altered_reach_no_model() {
 
     // Another worker continues what the first one recorded.
     let _second = state.worker(&["--trust", &trusted, "--signing-key", &other]);
-    let reason =
-        |entry| format!("entry {entry} of the recorded turns is not as a trusted worker recorded it");
-    until_refused(&state, &parent, &reason(1));
+    until_refused(&state, &parent, &attacks[0].2);
     until("it continues the other parent", || waits(&kept, 2));
     let retry =
         |id: &str| state.legwork(["retry", id, "--signing-key", &ci]).expect_success().trim().to_owned();
-    for (id, _, entry) in &attacks {
-        until_refused(&state, &retry(id), &reason(*entry));
+    for (id, _, reason) in &attacks {
+        until_refused(&state, &retry(id), reason);
     }
     let view = state.until_status(&retry(&good), "completed");
     assert_eq!((&view["result"], &view["usage"]["turns"]), (&json!("done"), &json!(1)), "{view}");
     assert_eq!(state.legwork(["view", &good, "--transcript"]).status, 0);
+}
+
+#[test]
+fn the_full_screen_retries_no_job_that_was_altered() {
+    let (redis, state, team) = fleet();
+    let (ci, line) = key(&state, "ci", &[]);
+    let trusted = trust(&state, "trust.yaml", &[&line]);
+    let _worker = state.worker(&["--trust", &trusted]);
+    let failed = state.dispatch(&["--signing-key", &ci, &team.file, "shell", "go"]);
+    state.until_status(&failed, "failed");
+    let spec = redis.keys(&format!("*:spec:{}", uuid(&failed))).remove(0);
+    let alter = "return redis.call('SET', KEYS[1], (string.gsub(redis.call('GET', KEYS[1]), 'go', 'no')))";
+    assert_eq!(redis.command(&format!("EVAL \"{alter}\" 1 {spec}")), "+OK");
+    let mut screen = state.start_in_terminal(&["top", "--signing-key", &ci, "--trust", &trusted]);
+    screen.until_printed("shell");
+    screen.type_text("r");
+    screen.until_printed("y/N");
+    screen.type_text("y");
+    // Words of a line that changes are written one by one.
+    screen.until_printed("altered");
+    screen.type_text("q");
+    assert_eq!(screen.wait_with_output().status, 0);
+    assert_eq!(state.legwork(["list", "--json"]).json_lines().len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The nearest such file counts, from the working folder upwards. Commands of `shell` are not bound by it.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::Component;
@@ -28,16 +29,27 @@ pub(crate) struct Hidden {
 }
 
 impl Hidden {
-    /// Reads the file of the working folder.
+    /// Reads the file of the working folder, with the rights of the commands' user where such a command may have put it there.
+    /// Waits for the disk.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or a line is not a pattern. Tools that reach files must not be used then.
     pub(crate) fn of(environment: &Environment) -> Result<Self, String> {
         let working_dir = environment.working_dir.as_path();
-        let found = working_dir.ancestors().map(|folder| folder.join(NAME)).find(|file| file.is_file());
+        let failed_at =
+            |file: &Path, error: &dyn Display| format!("{} cannot be used: {error}", file.display());
+        let mut found = None;
+        for file in working_dir.ancestors().map(|folder| folder.join(NAME)) {
+            let _as_user = environment.files_at(&file).as_user().map_err(|error| failed_at(&file, &error))?;
+            if file.is_file() {
+                found = Some(file);
+                break;
+            }
+        }
         let Some(named) = found else { return Ok(Self::default()) };
-        let failed = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", named.display());
+        let failed = |error: &dyn Display| failed_at(&named, error);
+        let _as_user = environment.files_at(&named).as_user().map_err(|error| failed(&error))?;
         let file = fs::canonicalize(named.parent().unwrap_or(working_dir))
             .map_err(|error| failed(&error))?
             .join(NAME);

@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 
 use rustix::process::Gid;
 use rustix::process::Uid;
+#[cfg(target_os = "linux")]
+use rustix::thread::CapabilitySet;
 
 /// A user that commands run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl AsUser {
     ///
     /// # Errors
     ///
-    /// The system's, where this program may not. The thread is as it was then.
+    /// The system's, where this program may not; or the thread would keep rights that the user has not. It is as it was then.
     pub(crate) fn enter(user: Option<&CommandUser>) -> io::Result<Self> {
         let none = Self { own: None, _of_this_thread: PhantomData };
         let uid = rustix::process::geteuid();
@@ -69,6 +71,7 @@ impl AsUser {
         // The groups first: without our own id we may change none.
         set_groups(&wanted)?;
         set_uid(wanted.uid)?;
+        check_no_capabilities()?;
         Ok(entered)
     }
 }
@@ -94,6 +97,23 @@ fn set_uid(uid: Uid) -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(None, Some(uid), None)?)
 }
 
+/// Checks that the thread may do nothing that others may not. The system takes that away with root's id, unless it was asked not to
+/// (`SECBIT_NO_SETUID_FIXUP`).
+#[cfg(target_os = "linux")]
+fn check_no_capabilities() -> io::Result<()> {
+    let kept = rustix::thread::capabilities(None)?.effective;
+    if kept == CapabilitySet::empty() {
+        return Ok(());
+    }
+    let reason = format!("the rights of another user cannot be taken on: {kept:?} would stay");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_no_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(not(target_os = "linux"))]
 fn set_groups(_identity: &Identity) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -113,6 +133,8 @@ mod tests {
     use std::os::unix::fs::chown;
     use std::os::unix::fs::symlink;
 
+    #[cfg(target_os = "linux")]
+    use rustix::thread::CapabilitiesSecureBits;
     use tempfile::TempDir;
 
     use super::*;
@@ -122,11 +144,40 @@ mod tests {
     /// It need not exist.
     const USER: u32 = 65534;
 
-    #[test]
-    fn files_are_opened_with_the_rights_of_the_user_and_belong_to_it() {
-        if !rustix::process::geteuid().is_root() {
+    fn is_root() -> bool {
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root {
             // To the real standard error, which the test harness does not capture.
             writeln!(io::stderr(), "skipped: only root can become another user").unwrap();
+        }
+        is_root
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_thread_that_would_keep_capabilities_does_not_become_another_user() {
+        if !is_root() {
+            return;
+        }
+        let user = CommandUser { uid: USER, gid: USER, groups: vec![USER] };
+        user.check().unwrap();
+        let before = rustix::thread::capabilities(None).unwrap();
+        // The bits are those of this thread.
+        let bits = rustix::thread::capabilities_secure_bits().unwrap();
+        rustix::thread::set_capabilities_secure_bits(bits | CapabilitiesSecureBits::NO_SETUID_FIXUP).unwrap();
+        let outcome = user.check();
+        let is_own = rustix::process::geteuid().is_root() && rustix::process::getegid().is_root();
+        let after = rustix::thread::capabilities(None).unwrap();
+        rustix::thread::set_capabilities_secure_bits(bits).unwrap();
+        let refused = outcome.unwrap_err().to_string();
+        assert!(refused.contains("DAC_OVERRIDE"), "{refused}");
+        assert!(is_own && after == before);
+        user.check().unwrap();
+    }
+
+    #[test]
+    fn files_are_opened_with_the_rights_of_the_user_and_belong_to_it() {
+        if !is_root() {
             return;
         }
         let top = TempDir::new().unwrap();

@@ -102,7 +102,7 @@ async fn follow(
         .map_err(|error| failed(format!("{} cannot be started: {error}", program.name)))?;
     let result = write_until_exit(output, &mut process, ports).await?;
     let status = process.ended().await.status;
-    let error = process.capture().text();
+    let error = process.text();
     record_stderr(&error, ports).await?;
     if status.is_some_and(|status| status.success()) {
         return Ok(result.trim().to_owned());

@@ -213,7 +213,7 @@ impl HookRunner<'_> {
                 _ = &mut reading => finished.await,
             }
         };
-        let error = process.capture().text();
+        let error = process.text();
         match end {
             CommandEnd::Ended(end) => {
                 let code = end.status.and_then(|status| status.code());

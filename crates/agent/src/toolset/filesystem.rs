@@ -50,7 +50,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) deny_list: &'a [String],
 }
 
-/// The toolset.
+/// The toolset. Waits for the disk.
 ///
 /// # Errors
 ///
@@ -172,9 +172,9 @@ impl Workspace {
                 Ok(mut process) => match foreground::finish(&mut process, POST_EDIT_TIMEOUT, cancel).await {
                     CommandEnd::Ended(end) => {
                         let succeeded = end.status.is_some_and(|status| status.success());
-                        (!succeeded).then(|| process.capture().text())
+                        (!succeeded).then(|| process.text())
                     }
-                    CommandEnd::TimedOut => Some(format!("it timed out\n{}", process.capture().text())),
+                    CommandEnd::TimedOut => Some(format!("it timed out\n{}", process.text())),
                     CommandEnd::Cancelled => Some("cancelled".to_owned()),
                 },
             };

@@ -12,7 +12,6 @@ use serde_json::Value;
 use self::store::MemoryError;
 use self::store::MemoryStore;
 use super::Kit;
-use super::confinement;
 use super::limited;
 use super::schema;
 use super::schema::Schema;
@@ -44,23 +43,26 @@ later: preferences of the user, corrections, decisions, conventions of the proje
 /// Why the database cannot be opened, for the agent and the operator.
 pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &str) -> Result<Kit, String> {
     let store = match path {
-        Some(path) if environment.confinement.is_some() => {
-            MemoryStore::Confined(SharedFile::of_run(environment, path)?)
+        Some(path) => {
+            let file = SharedFile::of_run(environment, path)?;
+            match environment.confinement {
+                Some(_) => MemoryStore::Confined(file),
+                None => MemoryStore::Shared(file),
+            }
         }
-        Some(path) => MemoryStore::Database {
-            path: confinement::confine(&environment.working_dir, path)?,
-            root: Some(environment.working_dir.clone()),
-        },
         None => {
             let state_dir = environment.state_dir();
             let state_dir =
                 state_dir.ok_or("no folder for its database: set HOME, or `path` in the agent file")?;
             // The operator chooses the state folder, so links in it may lead anywhere.
-            MemoryStore::Database { path: state_dir.join("memory").join(team).join("memory.db"), root: None }
+            MemoryStore::Own { path: state_dir.join("memory").join(team).join("memory.db") }
         }
     };
     let store = Arc::new(store);
     let blocking = &environment.blocking;
+    let made = Arc::clone(&store);
+    let making = move || made.create_folder().map_err(|error| failed(&error));
+    blocking.run(making).await.map_err(|error| error.text)?;
     let lock = store.lock(blocking).await.map_err(|error| chain(&error))?;
     let opened = Arc::clone(&store);
     blocking
@@ -160,14 +162,6 @@ fn failed(error: &MemoryError) -> ToolOutcome {
 }
 
 impl MemoryTool {
-    /// The right to change the memories, for an action that does.
-    async fn lock(&self) -> Result<Option<Lock>, MemoryError> {
-        match self.action {
-            Action::Add | Action::Update | Action::Delete => self.store.lock(&self.blocking).await,
-            Action::Get | Action::Search => Ok(None),
-        }
-    }
-
     /// Does the blocking work.
     fn act(&self, arguments: Value, lock: Option<&Lock>) -> Result<String, ToolOutcome> {
         let failed = |error: MemoryError| failed(&error);
@@ -208,7 +202,7 @@ impl Tool for MemoryTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        let lock = match self.lock().await {
+        let lock = match self.store.lock(&self.blocking).await {
             Ok(lock) => lock,
             Err(error) => return failed(&error),
         };

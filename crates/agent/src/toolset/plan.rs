@@ -30,7 +30,7 @@ use crate::tool::ToolSpec;
 /// The folder of all plans, in Legwork's state folder.
 const FOLDER: &str = "plans";
 
-/// The toolset. The folder is not read or created before the first call.
+/// The toolset. The folder is not read or created before the first call. Waits for the disk.
 ///
 /// # Errors
 ///

@@ -104,7 +104,7 @@ impl ScriptTool {
             Process::start(command, &self.nursery).map_err(|error| failed(&error.to_string(), ""))?;
         match foreground::finish(&mut process, TIMEOUT, &context.cancel).await {
             CommandEnd::Ended(end) => {
-                let output = process.capture().text();
+                let output = process.text();
                 if end.status.is_some_and(|status| status.success()) {
                     return Ok(ToolOutcome::ok(limited(or_no_output(&output))));
                 }
@@ -112,7 +112,7 @@ impl ScriptTool {
             }
             CommandEnd::TimedOut => {
                 let reason = format!("it timed out after {}", duration::setting(TIMEOUT));
-                Err(failed(&reason, &process.capture().text()))
+                Err(failed(&reason, &process.text()))
             }
             CommandEnd::Cancelled => Err(ToolOutcome::error("Command cancelled")),
         }

@@ -158,9 +158,9 @@ impl Shell {
             .start(&cmd, cwd.as_deref())
             .map_err(|error| ToolOutcome::error(format!("Error starting command: {error}")))?;
         let text = match foreground::finish(&mut process, limit, &context.cancel).await {
-            CommandEnd::Ended(end) => finished(end.status, &process.capture().text()),
+            CommandEnd::Ended(end) => finished(end.status, &process.text()),
             CommandEnd::TimedOut => {
-                let output = process.capture().text();
+                let output = process.text();
                 format!("Command timed out after {}\nOutput: {output}", seconds(limit))
             }
             CommandEnd::Cancelled => "Command cancelled".to_owned(),

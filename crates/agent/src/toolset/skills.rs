@@ -53,7 +53,7 @@ enum Source {
     Forked(Box<Fork>),
 }
 
-/// The tools for these skills; a kit without tools where there are none.
+/// The tools for these skills; a kit without tools where there are none. Waits for the disk.
 pub(crate) fn open(agent: &Agent, skills: &Skills, environment: &Arc<Environment>) -> Kit {
     let inline = skills.inline.iter().map(|skill| Skill {
         name: skill.name.clone(),
@@ -211,10 +211,12 @@ impl Tool for SkillTool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use serde_json::json;
 
     use super::*;
+    use crate::environment::Confinement;
     use crate::testing;
 
     #[tokio::test]
@@ -270,5 +272,41 @@ mod tests {
         for outside in ["../../../../secret", at("secret").to_str().unwrap(), "missing"] {
             assert!(file(outside).await.is_error, "{outside}");
         }
+    }
+
+    #[tokio::test]
+    async fn skills_of_a_confined_run_in_a_linked_work_dir_are_read_and_no_link_of_theirs_leads_out() {
+        let top = tempfile::tempdir().unwrap();
+        let at = |path: &str| top.path().join(path);
+        for (path, text) in [
+            (
+                "real/.agents/skills/deploy/SKILL.md",
+                "---\nname: deploy\ndescription: d\n---\nHow to deploy.\n",
+            ),
+            ("real/.agents/skills/deploy/a.md", "a note"),
+            ("real/.agents/skills/out/keep", ""),
+            ("outside/SKILL.md", "---\nname: outside\ndescription: d\n---\nsecret\n"),
+            ("outside/secret", "secret"),
+        ] {
+            fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            fs::write(at(path), text).unwrap();
+        }
+        symlink(at("real"), at("work")).unwrap();
+        symlink(at("outside"), at("real/.agents/skills/away")).unwrap();
+        symlink(at("outside/SKILL.md"), at("real/.agents/skills/out/SKILL.md")).unwrap();
+        symlink(at("outside/secret"), at("real/.agents/skills/deploy/secret.md")).unwrap();
+        let mut environment = testing::environment(at("work"));
+        environment.confinement = Some(Confinement { folder: at("work"), readable: Vec::new(), user: None });
+        let skills: Skills = serde_json::from_value(json!({"local": true})).unwrap();
+        let agent = testing::team(&[("a", &[], json!({}))]).agents()[0].clone();
+        let kit = open(&agent, &skills, &Arc::new(environment));
+        assert!(kit.instruction.unwrap().ends_with("\n\n- deploy: d"));
+        assert_eq!(kit.warnings.len(), 2, "{:?}", kit.warnings);
+        let (read, read_file) = (&kit.tools[0], &kit.tools[1]);
+        assert_eq!(testing::call(read, json!({"name": "deploy"})).await.text, "How to deploy.");
+        let file =
+            async |path: &str| testing::call(read_file, json!({"skill_name": "deploy", "path": path})).await;
+        assert_eq!(file("a.md").await.text, "a note");
+        assert!(file("secret.md").await.is_error);
     }
 }

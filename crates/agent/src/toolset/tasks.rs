@@ -45,7 +45,8 @@ You have a task list that outlives this conversation. Each task has a priority (
 - next_task names the most urgent task that can be worked on. Set its status to in_progress when you begin, and to done \
 when it is finished.";
 
-/// The toolset. `path` comes from the agent file. The file is not read or created before the first call.
+/// The toolset. `path` comes from the agent file. The file is not read or created before the
+/// first call. Waits for the disk.
 ///
 /// # Errors
 ///

@@ -90,6 +90,17 @@ pub enum Refusal {
         /// Which entry, from 1.
         number: u64,
     },
+    /// Its turns are fewer than they were: the last ones were removed, or Redis lost them.
+    #[error(
+        "its turns end with entry {found}, and {noted} were recorded on this machine: the last ones were removed, or Redis lost \
+         them"
+    )]
+    CutOff {
+        /// How many entries there are.
+        found: u64,
+        /// How many there were.
+        noted: u64,
+    },
     /// An answer or a message is not signed as the trust file asks for.
     #[error("the {what} is not signed by a key that this worker trusts with people's words (--trust)")]
     Unsealed {

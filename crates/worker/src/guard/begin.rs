@@ -11,6 +11,7 @@ use std::io;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::Restrictions;
+use super::control_groups;
 use super::link;
 use super::link::GuardLink;
 use super::process_groups::Lifetime;
@@ -43,15 +45,21 @@ const NOT_RUN: u8 = 126;
 pub(super) fn arguments(guard: &GuardLink, lifetime: Lifetime, restrictions: &Restrictions) -> Vec<OsString> {
     let program = std::process::id().to_string();
     let user = user::argument(restrictions.user.as_ref());
-    let ours = [THIS_PROGRAM, GUARDED, lifetime.word(), &program, &guard.name, &user].map(OsString::from);
+    let groups = restrictions.group.as_ref().map(|group| group.folders()).unwrap_or_default();
+    let count = groups.len().to_string();
+    let ours =
+        [THIS_PROGRAM, GUARDED, lifetime.word(), &program, &guard.name, &user, &count].map(OsString::from);
+    let groups = groups.into_iter().map(PathBuf::into_os_string);
     let sandbox = restrictions.sandbox.iter().flat_map(Sandbox::arguments);
-    ours.into_iter().chain(sandbox).chain([sandbox::end()]).collect()
+    ours.into_iter().chain(groups).chain(sandbox).chain([sandbox::end()]).collect()
 }
 
 /// Announces our process group to the guard and becomes the command. Returns only if that failed.
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut next = || arguments.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
     let (lifetime, program, guard, user) = (next(), next(), next(), next());
+    let count: usize = next().parse().unwrap_or(0);
+    let groups: Vec<PathBuf> = (0..count).map(|_| PathBuf::from(next())).collect();
     // As our own user: the guard hears no other.
     let announced = announce(&lifetime, &program, &guard);
     let sandbox = match announced.and_then(|()| Sandbox::from_arguments(&mut arguments)) {
@@ -61,6 +69,11 @@ pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(NOT_RUN);
         }
     };
+    // Before the sandbox and the user, who reach no control group.
+    if let Err(error) = control_groups::join(&groups) {
+        report("the command was not started", &error);
+        return ExitCode::from(NOT_RUN);
+    }
     if let Some(Err(error)) = sandbox.map(|sandbox| sandbox.enter()) {
         report("the command was not started: it cannot be confined", &error);
         return ExitCode::from(NOT_RUN);

@@ -25,7 +25,7 @@ pub(super) fn words() -> Pending {
         remaining_bytes: 1000,
         flush_requested: false,
         is_followed: false,
-        turn_signer: None,
+        signed_turns: None,
         written_at: Some(Instant::now()),
         tail: OutputTail::default(),
         sole_reply: None,

@@ -129,7 +129,7 @@ impl Connection {
         };
         program.process.stop.cancel();
         program.process.ended().await;
-        Err(reason + &stderr_tail(&program.process.capture().text()))
+        Err(reason + &stderr_tail(&program.process.text()))
     }
 
     /// Reads the server's tools and instructions. A server without the tools capability has no tools, which is a

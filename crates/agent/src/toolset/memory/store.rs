@@ -2,11 +2,14 @@
 //! between calls.
 //!
 //! SQLite finds files by their paths: a command that puts a link into one between a check and the open leads it elsewhere.
-//! So in a confined run the file is read and replaced whole, as other shared files are, and SQLite has it in memory.
+//! So in a confined run the file is read and replaced whole, as other shared files are, and SQLite has it in memory. SQLite's
+//! locks do not keep such a run from replacing what another one changes, so all runs take the lock of the shared file first,
+//! also to read.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,13 +37,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the memories are stored.
 #[derive(Debug)]
 pub(super) enum MemoryStore {
-    /// A database that SQLite opens.
-    Database {
-        path: PathBuf,
-        /// The folder that links must not lead out of; `None` where the operator chose the place.
-        root: Option<PathBuf>,
-    },
-    /// The database of a confined run.
+    /// A database in the state folder, where SQLite opens it for every run.
+    Own { path: PathBuf },
+    /// One in the working folder, where SQLite opens it for this run.
+    Shared(SharedFile),
+    /// One in the working folder of a confined run.
     Confined(SharedFile),
 }
 
@@ -86,26 +87,41 @@ pub(super) fn to_json(memories: &[Memory]) -> String {
 }
 
 impl MemoryStore {
-    /// The right to change a database that is replaced whole; `None` where SQLite serializes the changes.
+    /// The right to read and change a database that confined runs may replace; `None` where SQLite serializes all changes.
     pub(super) async fn lock(&self, blocking: &BlockingThreads) -> Result<Option<Lock>, MemoryError> {
         match self {
-            Self::Database { .. } => Ok(None),
-            Self::Confined(file) => Ok(Some(file.lock(blocking).await?)),
+            Self::Own { .. } => Ok(None),
+            Self::Shared(file) | Self::Confined(file) => Ok(Some(file.lock(blocking).await?)),
         }
     }
 
-    /// Creates the folder, readable by this user only, and the table.
+    /// The file that SQLite opens; `None` in a confined run.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Own { path } | Self::Shared(SharedFile { path, .. }) => Some(path),
+            Self::Confined(_) => None,
+        }
+    }
+
+    /// Creates the folder, readable by this user only; that of a confined run is created with its lock.
     ///
     /// # Errors
     ///
-    /// [`MemoryError`]. A folder that was created stays.
+    /// [`MemoryError`].
+    pub(super) fn create_folder(&self) -> Result<(), MemoryError> {
+        let Some(path) = self.path() else { return Ok(()) };
+        self.check()?;
+        let folder = path.parent().unwrap_or(path);
+        let failed = |source| MemoryError::Folder { path: folder.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)
+    }
+
+    /// Creates the table.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`].
     pub(super) fn prepare(&self, lock: Option<&Lock>) -> Result<(), MemoryError> {
-        if let Self::Database { path, .. } = self {
-            self.check()?;
-            let folder = path.parent().unwrap_or(path);
-            let failed = |source| MemoryError::Folder { path: folder.to_owned(), source };
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        }
         self.change(lock, |database| {
             database.execute_batch(
                 "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",
@@ -121,7 +137,7 @@ impl MemoryStore {
 
     /// Checks that no link leads out of the root.
     fn check(&self) -> Result<(), MemoryError> {
-        let Self::Database { path, root: Some(root) } = self else { return Ok(()) };
+        let Self::Shared(SharedFile { path, root: Some(root), .. }) = self else { return Ok(()) };
         let failed = |source| MemoryError::Folder { path: path.clone(), source };
         if escapes(path, root).map_err(failed)? {
             return Err(MemoryError::Outside { path: path.clone() });
@@ -131,7 +147,7 @@ impl MemoryStore {
 
     fn open(&self) -> Result<Connection, MemoryError> {
         match self {
-            Self::Database { path, .. } => {
+            Self::Own { path } | Self::Shared(SharedFile { path, .. }) => {
                 self.check()?;
                 let database = Connection::open(path)?;
                 database.busy_timeout(BUSY_TIMEOUT)?;

@@ -150,3 +150,18 @@ async fn in_a_confined_run_no_link_leads_to_another_database() {
     fs::rename(job.join("before"), job.join("db")).unwrap();
     assert_eq!(found(&own, json!({})).await, ["coffee"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confined_and_an_unconfined_run_lose_nothing_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let open_environment = testing::environment(folder.path());
+    let mut environment = open_environment.clone();
+    environment.confinement =
+        Some(Confinement { folder: folder.path().to_owned(), readable: Vec::new(), user: None });
+    let both = [tools(&open_environment, Some("m.db")).await, tools(&environment, Some("m.db")).await];
+    let adding = (0..40).map(|number| add(&both[number % 2], json!({"memory": number.to_string()})));
+    futures::future::join_all(adding).await;
+    for tools in &both {
+        assert_eq!(found(tools, json!({})).await.len(), 40);
+    }
+}

@@ -133,9 +133,8 @@ impl Shell {
             let _ = writeln!(text, "Exit Code: {code}");
         }
         text.push_str("\n--- Output ---\n");
-        let capture = job.process.capture();
-        text.push_str(&tail(&capture.text()));
-        if capture.truncated {
+        text.push_str(&tail(&job.process.text()));
+        if job.process.capture().truncated {
             text.push_str("\n\n[Output truncated at 10MB limit]");
         }
         Ok(ToolOutcome::ok(text))

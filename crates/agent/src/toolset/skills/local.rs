@@ -31,7 +31,8 @@ const MAX_SKILLS: usize = 200;
 /// The most bytes of a skill's file that are read. A model is shown far less.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The skills of the project and of the user, nearest first; and a line for each that cannot be used.
+/// The skills of the project and of the user, nearest first; and a line for each that cannot be used. What is in the folder of
+/// the job is found with the rights of the commands' user. Waits for the disk.
 pub(super) fn find(environment: &Environment) -> (Vec<Skill>, Vec<String>) {
     let mut roots: Vec<(PathBuf, usize)> = Vec::new();
     for folder in environment.working_dir.ancestors() {
@@ -62,6 +63,7 @@ fn search(
     found: &mut Vec<Skill>,
     warnings: &mut Vec<String>,
 ) {
+    let Ok(_as_user) = environment.files_at(root).as_user() else { return };
     let Ok(entries) = fs::read_dir(root) else { return };
     let mut folders: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
@@ -146,6 +148,7 @@ fn body(text: &str) -> String {
 /// A file of a skill. Its path must lead to a file in the skill's folder, links included.
 pub(super) fn file_of(environment: &Environment, folder: &Path, path: &str) -> Result<String, String> {
     let failed = |error| format!("{path} cannot be read: {error}");
+    let _as_user = environment.files_at(folder).as_user().map_err(failed)?;
     let root = folder.canonicalize().map_err(failed)?;
     let file = folder.join(path);
     if !file.canonicalize().map_err(failed)?.starts_with(&root) {

@@ -92,6 +92,7 @@ pub(super) async fn agents(
         inherited: Inherited::default(),
         permits: Permits::default(),
         restrictions: Restrictions::default(),
+        control_groups: None,
         work_dir: WorkDir::Shared(env::temp_dir()),
         needs_keys: false,
         guard: Guard::default(),
