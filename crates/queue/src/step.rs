@@ -25,6 +25,8 @@ use crate::link::Link;
 const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
 /// The first line of a script that is refused while memory is full.
 const REFUSE_OOM: &str = "#!lua\n";
+/// The error code of a script that the server does not have.
+pub(crate) const NO_SCRIPT: &str = "NOSCRIPT";
 /// No repeat begins later than this after the first call, so a call ends within this and one round trip: well before a
 /// lease of the default length runs out.
 const MAX_RETRY_TIME: Duration = Duration::from_millis(2500);
@@ -134,7 +136,7 @@ impl Step {
                 Err(error) => error,
             };
             // Loaded once only: a server whose cache is empty again at once has another problem.
-            if error.code() == Some("NOSCRIPT") && !loaded {
+            if error.code() == Some(NO_SCRIPT) && !loaded {
                 self.load(link).await?;
                 loaded = true;
                 continue;

@@ -2,13 +2,16 @@
 //!
 //! A task of its own that is never cut off within a claim: its jobs would be leased to a worker that does not know of
 //! them, until the leases expire. A claim whose answer was lost is reported as unanswered, and the next order repeats it
-//! under the same number, which returns the same jobs. Only the wait for a wake-up is dropped when the worker drains, and the
-//! claim that follows it counts as unanswered; that loses at most one wake-up, which delays another worker by two seconds.
+//! under the same number, which returns those of its jobs that the worker still holds. An answer that comes so late that its
+//! leases may have ended counts as none: the process stood still, or the machine slept. Only the wait for a wake-up is
+//! dropped when the worker drains, and the claim that follows it counts as unanswered; that loses at most one wake-up, which
+//! delays another worker by two seconds.
 //!
 //! A claimed job is among the active attempts from the answer on: its lease is renewed, and it is given up by dropping
 //! it, wherever that happens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::id::WorkerId;
@@ -22,7 +25,7 @@ use legwork_queue::port::Lane;
 use legwork_queue::port::Lease;
 use legwork_queue::port::WakeToken;
 use legwork_queue::port::Watch as _;
-use legwork_queue::port::Work as _;
+use legwork_queue::port::Work;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +33,7 @@ use tracing::Span;
 
 use crate::active_attempts::ActiveAttempt;
 use crate::active_attempts::ActiveAttempts;
-use crate::lease_clock::boot_millis;
+use crate::lease_clock::LeaseClock;
 use crate::renewal_requests::RenewalRequests;
 use crate::spans;
 
@@ -44,7 +47,8 @@ const REST: Duration = Duration::from_secs(1);
 /// with more free slots claims again at once.
 const MAX_CLAIM_SLOTS: u32 = 200;
 /// Slots of a claim that is sent with the wait for work. The server makes it up to two seconds later, also for a worker that
-/// has lost its network since then; as many jobs then wait for the length of a lease. The next claim takes the rest.
+/// has died or lost its network since then: as many jobs then wait for the length of a lease, and a crash is counted for each
+/// though it never ran. The next claim takes the rest.
 const MAX_WOKEN_SLOTS: u32 = 10;
 /// The shard of a namespace that has one.
 const ONLY_SHARD: u16 = 0;
@@ -106,10 +110,13 @@ pub struct ClaimedJob {
     pub active: ActiveAttempt,
 }
 
+/// Claimed jobs with their places among the active attempts.
+type Batch = Vec<(Claimed, ActiveAttempt)>;
+
 /// What one round over the shards brought.
 #[derive(Debug, Default)]
 struct Round {
-    batch: Vec<(Claimed, ActiveAttempt)>,
+    batch: Batch,
     /// Whether a shard could not be asked.
     failed: bool,
     /// Whether a job in quarantine waits for this worker to hold nothing.
@@ -130,9 +137,9 @@ struct Rotation {
 impl Rotation {
     /// The number of the next claim in a shard. It follows the clock, because the queue ignores numbers below the last
     /// one: a claimer that replaces another one in the same worker must continue above it.
-    fn number(&mut self, shard: u16) -> u64 {
+    fn number(&mut self, shard: u16, now: u64) -> u64 {
         *self.unanswered.entry(shard).or_insert_with(|| {
-            self.number = (self.number + 1).max(boot_millis());
+            self.number = (self.number + 1).max(now);
             self.number
         })
     }
@@ -142,17 +149,21 @@ impl Rotation {
 #[derive(Debug)]
 pub struct Claimer {
     /// The queue.
-    pub queue: Queue,
+    pub work: Arc<dyn Work>,
+    /// The shards of its namespace.
+    pub shards: u16,
     /// The worker that the jobs are leased to.
     pub worker: WorkerId,
     /// The lanes to claim from, the most urgent first.
     pub lanes: Vec<Lane>,
     /// Where claimed jobs are registered, so that their leases are renewed.
     pub active: ActiveAttempts,
+    /// How long leases last, and the time since the machine started.
+    pub clock: LeaseClock,
     /// Makes a renewal come at once.
     pub renewals: RenewalRequests,
-    /// Whether to report [`ClaimReport::Idle`].
-    pub until_idle: bool,
+    /// Asked for [`ClaimReport::Idle`]; `None` for a worker that serves on.
+    pub until_idle: Option<Queue>,
     /// Ends a wait for work.
     pub stop: CancellationToken,
 }
@@ -171,7 +182,7 @@ impl Claimer {
                     ClaimReport::Woken { has_token: false }
                 }
                 ClaimOrder::AwaitWork { slots, idle } => {
-                    if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
+                    if self.is_idle().await {
                         let _no_receiver = reports.send(ClaimReport::Idle).await;
                     }
                     let (taken, report) = self.await_work(slots, idle, &mut rotation).await;
@@ -186,6 +197,14 @@ impl Claimer {
             if reports.send(report).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Whether nothing is left to do for a worker that ends then.
+    async fn is_idle(&self) -> bool {
+        match &self.until_idle {
+            Some(queue) => queue.is_idle(&self.lanes).await.unwrap_or(false),
+            None => false,
         }
     }
 
@@ -204,7 +223,7 @@ impl Claimer {
     /// shard that cannot be asked: one outage must not take the timeout of every shard. It ends with a job in quarantine,
     /// which is alone, and where one waits for this worker to hold nothing.
     async fn claim_round(&self, slots: u32, idle: bool, rotation: &mut Rotation) -> Round {
-        let shards = self.queue.settings().shards;
+        let shards = self.shards;
         let first_shard = rotation.first_shard;
         let mut round = Round::default();
         for step in 0..shards {
@@ -216,13 +235,14 @@ impl Claimer {
                 continue;
             }
             match self.claim_in(shard, slots, idle && round.batch.is_empty(), rotation).await {
-                Ok(Claims { jobs, clears }) => {
+                Ok(None) => {}
+                Ok(Some((jobs, clears))) => {
                     if is_repeat && !jobs.is_empty() {
                         // These leases are as old as the first try, so they may expire before the next renewal is due.
                         self.renewals.all();
                     }
-                    let is_alone = jobs.iter().any(|job| job.quarantine.is_some());
-                    round.batch.extend(self.registered(jobs));
+                    let is_alone = jobs.iter().any(|(job, _)| job.quarantine.is_some());
+                    round.batch.extend(jobs);
                     if clears {
                         // The next round asks here first: the others have no job that this worker may take.
                         rotation.first_shard = shard;
@@ -246,27 +266,52 @@ impl Claimer {
         round
     }
 
+    /// One claim; `None` where its answer is too late.
     async fn claim_in(
         &self,
         shard: u16,
         slots: u32,
         idle: bool,
         rotation: &mut Rotation,
-    ) -> Result<Claims, QueueError> {
+    ) -> Result<Option<(Batch, bool)>, QueueError> {
         let claim = self.next_claim(shard, slots, idle, rotation);
-        let answer = self.queue.claim(&claim).await;
-        // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
-        if !answer.as_ref().is_err_and(QueueError::is_transient) {
-            rotation.unanswered.remove(&shard);
+        let sent = self.clock.now();
+        match self.work.claim(&claim).await {
+            Ok(claims) => Ok(self.accepted(shard, sent, claims, rotation)),
+            Err(error) => {
+                // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
+                if !error.is_transient() {
+                    rotation.unanswered.remove(&shard);
+                }
+                Err(error)
+            }
         }
-        answer
+    }
+
+    /// The jobs of an answer, registered, and whether the worker is to be clear. `None` where the claim was sent so long ago
+    /// that its leases may have ended: it counts as unanswered, so that the repeat asks which of its jobs are still held.
+    fn accepted(
+        &self,
+        shard: u16,
+        sent: u64,
+        Claims { jobs, clears }: Claims,
+        rotation: &mut Rotation,
+    ) -> Option<(Batch, bool)> {
+        let batch = self.registered(jobs);
+        // After they were registered: every renewal that the clock learns of from here on is one of theirs too.
+        if !batch.is_empty() && self.clock.is_late(sent) {
+            tracing::debug!(shard, jobs = batch.len(), "the answer to a claim is too late, asking again");
+            return None;
+        }
+        rotation.unanswered.remove(&shard);
+        Some((batch, clears))
     }
 
     fn next_claim(&self, shard: u16, slots: u32, idle: bool, rotation: &mut Rotation) -> Claim {
         Claim {
             shard,
             worker: self.worker.clone(),
-            number: rotation.number(shard),
+            number: rotation.number(shard, self.clock.now()),
             slots,
             idle,
             lanes: self.lanes.clone(),
@@ -281,10 +326,10 @@ impl Claimer {
         idle: bool,
         rotation: &mut Rotation,
     ) -> (Option<WakeToken>, ClaimReport) {
-        if slots > 0 && self.queue.claims_when_woken() {
+        if slots > 0 && self.work.claims_when_woken() {
             return self.claim_when_woken(slots, idle, rotation).await;
         }
-        let token = match self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await {
+        let token = match self.stop.run_until_cancelled(self.work.await_work(&self.lanes)).await {
             Some(Ok(token)) => token,
             Some(Err(error)) => {
                 self.rest_after(&error).await;
@@ -296,8 +341,9 @@ impl Claimer {
         (token, ClaimReport::Woken { has_token })
     }
 
-    /// The claim is sent with the wait, so that the server makes it as soon as there is work. Where its answer is lost, as when
-    /// a drain drops the wait, it may have been made: then it is asked for, as that of any other claim.
+    /// The claim is sent with the wait, so that the server makes it as soon as there is work. Where its answer is lost or late, as
+    /// when a drain drops the wait, it may have been made: then it is asked for, as that of any other claim. A wake token that
+    /// came without an answer is returned, because the repeat may take nothing.
     async fn claim_when_woken(
         &self,
         slots: u32,
@@ -305,7 +351,8 @@ impl Claimer {
         rotation: &mut Rotation,
     ) -> (Option<WakeToken>, ClaimReport) {
         let claim = self.next_claim(ONLY_SHARD, slots.min(MAX_WOKEN_SLOTS), idle, rotation);
-        let answer = self.stop.run_until_cancelled(self.queue.claim_when_woken(&claim)).await;
+        let sent = self.clock.now();
+        let answer = self.stop.run_until_cancelled(self.work.claim_when_woken(&claim)).await;
         let (token, claims) = match answer {
             Some(Ok(answer)) => answer,
             Some(Err(error)) => {
@@ -314,21 +361,22 @@ impl Claimer {
             }
             None => (None, None),
         };
-        let Some(Claims { jobs, clears }) = claims else {
-            return (token, ClaimReport::Claimed { batch: Vec::new(), clears: false, unanswered: true });
+        let accepted = claims.and_then(|claims| self.accepted(ONLY_SHARD, sent, claims, rotation));
+        let Some((jobs, clears)) = accepted else {
+            self.return_wake(token).await;
+            return (None, ClaimReport::Claimed { batch: Vec::new(), clears: false, unanswered: true });
         };
-        rotation.unanswered.remove(&ONLY_SHARD);
         if jobs.is_empty() && (clears || token.is_some()) {
             // What it announces may be for a worker that holds nothing, as this one may do by now: it claims once more.
             let has_token = token.is_some();
             return (token, ClaimReport::Woken { has_token });
         }
-        let batch = self.begin(self.registered(jobs)).await;
+        let batch = self.begin(jobs).await;
         (None, ClaimReport::Claimed { batch, clears: false, unanswered: false })
     }
 
     /// Claimed jobs with their places among the active attempts.
-    fn registered(&self, jobs: Vec<Claimed>) -> Vec<(Claimed, ActiveAttempt)> {
+    fn registered(&self, jobs: Vec<Claimed>) -> Batch {
         let register = |job: Claimed| {
             let active = self.active.insert(job.lease);
             (job, active)
@@ -345,14 +393,14 @@ impl Claimer {
     /// Returns a wake token that this worker cannot use. One that is lost delays another worker by two seconds.
     async fn return_wake(&self, token: Option<WakeToken>) {
         let Some(token) = token else { return };
-        if let Err(error) = self.queue.return_wake(token).await {
+        if let Err(error) = self.work.return_wake(token).await {
             tracing::debug!(%error, "could not return a wake token");
         }
     }
 
     /// Sets the fences of jobs that were attempted before. Retries for the length of a lease: where Redis is away for
     /// longer, the jobs are given up, and reclaimed once their leases have expired.
-    async fn begin(&self, batch: Vec<(Claimed, ActiveAttempt)>) -> Vec<ClaimedJob> {
+    async fn begin(&self, batch: Batch) -> Vec<ClaimedJob> {
         // They end when the jobs may begin.
         let _claims: Vec<Span> =
             batch.iter().map(|(claimed, _)| spans::of_claim(claimed, self.worker.as_str())).collect();
@@ -365,9 +413,9 @@ impl Claimer {
         }
         let leases: Vec<(Lease, u32)> =
             again.iter().map(|(claimed, _)| (claimed.lease, claimed.attempt)).collect();
-        let deadline = Instant::now() + self.queue.settings().lease;
+        let deadline = Instant::now() + self.clock.lease();
         while Instant::now() < deadline {
-            match self.queue.begin(&leases).await {
+            match self.work.begin(&leases).await {
                 Ok(begun) => {
                     let pairs = again.into_iter().zip(begun);
                     ready.extend(pairs.filter_map(|(again, begun)| Some(job(again, begun?))));
@@ -380,3 +428,6 @@ impl Claimer {
         ready
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,9 +106,22 @@ impl LeaseClock {
         self.renewed_at.borrow().saturating_add(lived)
     }
 
+    /// Puts the leases in doubt.
+    #[cfg(test)]
+    pub(crate) fn lapse(&self) {
+        self.renewed_at.send_replace(0);
+    }
+
     /// Whether attempts may act: the leases are not in doubt.
     pub fn may_act(&self) -> bool {
         self.remaining() > Duration::ZERO
+    }
+
+    /// Whether the answer to a claim that was sent at `sent` (see [`Self::now`]) is too old for its jobs to be run on it. Redis
+    /// may have made the claim at any time since, while the clock may vouch for its leases from now on. It would do so beyond
+    /// their end if the answer took longer than what is kept back of a lease: the process stood still, or the machine slept.
+    pub(crate) fn is_late(&self, sent: u64) -> bool {
+        Duration::from_millis(self.now().saturating_sub(sent)) > self.margin
     }
 
     /// How long attempts may still act if no renewal succeeds.
@@ -157,6 +170,23 @@ mod tests {
         clock.renewed(clock.now());
         clock.renewed(clock.now());
         assert_eq!(clock.lapses(), 1);
+    }
+
+    #[test]
+    fn the_answer_to_a_claim_is_late_once_its_leases_may_end_before_the_clock_says_so() {
+        for (lease, in_time, late) in [(10_000, 2_500, 3_100), (60_000, 2_500, 3_100), (2_000, 300, 610)] {
+            let lease = Duration::from_millis(lease);
+            let clock = LeaseClock::new(lease);
+            // Renewed just before the answer, and not again.
+            clock.renewed(clock.now());
+            let acts_until = clock.now() + u64::try_from(clock.remaining().as_millis()).unwrap();
+            for (age, is_late) in [(in_time, false), (late, true)] {
+                let sent = clock.now().saturating_sub(age);
+                assert_eq!(clock.is_late(sent), is_late, "{lease:?} {age}");
+                let first_end = sent + u64::try_from(lease.as_millis()).unwrap();
+                assert_eq!(first_end < acts_until, is_late, "{lease:?} {age}");
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ mod command_user;
 mod copied_turns;
 mod deadline;
 pub mod driver;
+#[cfg(test)]
+mod fake_queue;
 pub mod guard;
 pub mod host;
 pub mod job_folders;

@@ -48,6 +48,7 @@ const BATCH_BYTES: usize = 4 * 1024;
 /// most jobs of a fleet have no follower; a new one sees the first piece this much later. Halfway between the fifth and the sixth
 /// round of writes, 50 ms apart: at 250 ms some jobs would be due in the fifth.
 const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(275);
+
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {

@@ -97,7 +97,7 @@ async fn read_team(
         }
         Ok(Some((Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json))))
     };
-    teams.get_or_read(digest, read).await
+    teams.get_or_read(digest, claimed.session, read).await
 }
 
 /// The turn and the sequence of a recorded reply.

@@ -49,9 +49,12 @@ const MAX_PLACE_WAIT: Duration = Duration::from_secs(5);
 /// For how long a limit that was found free is not asked for again: a refusal on another worker slows this one that much
 /// later, and a worker with a thousand calls a second asks once.
 const FREE_FOR: Duration = Duration::from_secs(1);
-/// Requests for permits that are in flight at once, of all calls of the worker: enough for any rate of calls, at some 0.3 ms
-/// each. Where thousands of agents start together, the others wait here, and find that the limit is free.
-const MAX_REQUESTS: usize = 16;
+/// Requests for permits of one limit that are in flight at once, of all calls of the worker: over 1,200 calls a second on a
+/// Redis that is 50 ms away. Where thousands of agents start together, the others wait here, and find that the limit is
+/// free. A request takes some kilobytes of memory until it is answered.
+const MAX_REQUESTS: usize = 64;
+/// Limits that are remembered. Beyond them those are forgotten that no call asks for: they are asked for once more.
+const MAX_LIMITS: usize = 1024;
 /// Delay before a permit is requested, kept or returned again when Redis could not be asked.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
@@ -69,11 +72,18 @@ pub struct RateLimitedModels {
     policy: Arc<Policy>,
     /// Counts the pauses.
     metrics: ModelMetrics,
-    /// When each limit was last found free. A std mutex: never held over an await.
-    free: Mutex<HashMap<String, Instant>>,
-    /// Bounds the requests that are in flight.
-    requests: Semaphore,
+    /// What is known of each limit. A std mutex: never held over an await.
+    limits: Mutex<HashMap<String, Limit>>,
     abandoned: Abandoned,
+}
+
+/// What a worker knows of one limit.
+#[derive(Debug)]
+struct Limit {
+    /// When it was last found free; `None` after a refusal.
+    free_since: Option<Instant>,
+    /// Bounds the requests that are in flight. One for each limit: another one's server may be away.
+    requests: Arc<Semaphore>,
 }
 
 /// Permits of calls that were dropped in the middle, with the tokens that are given back with each. Dropping cannot wait
@@ -94,9 +104,8 @@ impl Abandoned {
 impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
-        let (metrics, free, abandoned) = (ModelMetrics::default(), Mutex::default(), Abandoned::default());
-        let requests = Semaphore::new(MAX_REQUESTS);
-        Self { models, permits, policy, metrics, free, requests, abandoned }
+        let (metrics, limits, abandoned) = (ModelMetrics::default(), Mutex::default(), Abandoned::default());
+        Self { models, permits, policy, metrics, limits, abandoned }
     }
 
     /// The same, with its pauses counted.
@@ -184,27 +193,52 @@ impl RateLimitedModels {
     /// Requests a permit once it is this call's turn, unless the limit was found free by then.
     async fn take(&self, request: &PermitRequest, was_sent: &mut bool) -> Result<Permitted, QueueError> {
         // Never closed.
-        let _turn = self.requests.acquire().await;
+        let requests = self.requests_of(&request.name);
+        let _turn = requests.acquire().await;
         if self.is_free(request) {
             return Ok(Permitted::Free);
         }
         *was_sent = true;
         let permitted = self.permits.take(request).await?;
         if permitted == Permitted::Free {
-            self.free().insert(request.name.clone(), Instant::now());
+            self.set_free_since(&request.name, Some(Instant::now()));
         }
         Ok(permitted)
     }
 
-    fn free(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limits(&self) -> MutexGuard<'_, HashMap<String, Limit>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What bounds the requests for permits of this limit.
+    fn requests_of(&self, name: &str) -> Arc<Semaphore> {
+        let mut limits = self.limits();
+        if let Some(limit) = limits.get(name) {
+            return Arc::clone(&limit.requests);
+        }
+        if limits.len() >= MAX_LIMITS {
+            limits.retain(|_, limit| Arc::strong_count(&limit.requests) > 1);
+        }
+        let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
+        limits.insert(name.to_owned(), Limit { free_since: None, requests: Arc::clone(&requests) });
+        requests
+    }
+
+    fn set_free_since(&self, name: &str, since: Option<Instant>) {
+        if let Some(limit) = self.limits().get_mut(name) {
+            limit.free_since = since;
+        }
     }
 
     /// Whether a limit that is not configured was found to be free within the last [`FREE_FOR`], and no call was refused
     /// since.
     fn is_free(&self, request: &PermitRequest) -> bool {
         request.limit == RateLimit::default()
-            && self.free().get(&request.name).is_some_and(|since| since.elapsed() < FREE_FOR)
+            && self
+                .limits()
+                .get(&request.name)
+                .and_then(|limit| limit.free_since)
+                .is_some_and(|since| since.elapsed() < FREE_FOR)
     }
 
     /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
@@ -291,7 +325,7 @@ impl<'a> CallPermits<'a> {
             let permits = &self.models.permits;
             log_error(match answer {
                 Err(ModelError::RateLimited { retry_after, .. }) if request.name == self.account => {
-                    self.models.free().remove(&request.name);
+                    self.models.set_free_since(&request.name, None);
                     permits.pause(&request, *retry_after, MAX_PAUSE).await.map(|longer| paused = Some(longer))
                 }
                 Err(_) if needs_return(&request) => permits.give_back(&request, 0).await,

@@ -202,7 +202,7 @@ impl Worker {
             stall_after: self.settings.stall_after,
             tally: self.health.load.tally.clone(),
             log: self.log.clone(),
-            teams: TeamCache::default(),
+            teams: TeamCache::new(self.queue.settings().shards),
             admission: self.settings.admission.clone(),
             work,
         }
@@ -248,12 +248,14 @@ impl Worker {
     ) -> ClaimerHandle {
         let stop = CancellationToken::new();
         let claimer = Claimer {
-            queue: self.queue.clone(),
+            work: Arc::clone(&context.work),
+            shards: self.queue.settings().shards,
             worker: self.settings.id.clone(),
             lanes: self.settings.lanes.clone(),
             active: context.active.clone(),
+            clock: context.clock.clone(),
             renewals,
-            until_idle: self.settings.until_idle,
+            until_idle: self.settings.until_idle.then(|| self.queue.clone()),
             stop: stop.clone(),
         };
         let (orders, orders_rx) = mpsc::channel(CLAIMER_CHANNEL_CAPACITY);

@@ -178,6 +178,31 @@ fn no_model_is_called_after_a_stop_even_if_the_worker_is_killed_or_frozen() {
     }
 }
 
+#[test]
+fn a_job_that_an_idle_frozen_worker_was_given_and_lost_calls_no_model_when_it_wakes() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let fake = runtime.block_on(FakeProvider::choosing(|_| Answer::text(&["done"])));
+    let (redis, mut state) = StateFolder::with_redis();
+    state.set("OPENAI_API_KEY", "sk-secret");
+    state.set("OPENAI_BASE_URL", &fake.url);
+    let file = state.file("team.yaml", "agents: {root: {model: openai/test, instruction: i}}");
+    // No hint of the stop comes in time to save it.
+    let worker = state.worker(&["--redis", &redis.url_without_pubsub()]);
+    let before = state.dispatch(&[&file, "root", "before"]);
+    state.until_status(&before, "completed");
+    until("the worker waits", || redis.info("clients", "blocked_clients") > 0);
+    worker.signal(Signal::STOP);
+    let lost = state.dispatch(&[&file, "root", "lost"]);
+    // The server makes the claim that was sent with the wait.
+    state.until_status(&lost, "running");
+    assert_eq!(state.legwork(["stop", &lost]).expect_success(), format!("{lost} stopped\n"));
+    worker.signal(Signal::CONT);
+    let after = state.dispatch(&[&file, "root", "after"]);
+    state.until_status(&after, "completed");
+    let asked: Vec<String> = fake.asked().iter().map(|asked| asked.body.to_string()).collect();
+    assert!(asked.len() == 2 && asked.iter().all(|body| !body.contains("lost")), "{asked:?}");
+}
+
 /// An agent whose first call searches files.
 const SEARCHES: &str = "
 agents:

@@ -74,9 +74,7 @@ impl BlockingReads {
         };
         taken.map_err(|error| QueueError::from_redis(asked, error))
     }
-}
 
-impl BlockingReads {
     /// [`BlockingReads::take`] from the lists of one server, followed by a command in the same round trip: the server runs it
     /// right after the read, whether or not that found an element. The answers of both may be errors of their own. Dropped in
     /// the middle, the command was run, or is, or never will be.
@@ -111,7 +109,7 @@ impl Reads {
         pipeline.add_command(blocking_read(keys, seconds)).add_command(command.clone());
         let sent = connection.send_packed_commands(&pipeline, 0, pipeline.len());
         let answers = within(seconds, sent).await?;
-        // Put back only after answers that are none of a replica.
+        // Put back only after answers that are no errors, such as those of a replica.
         if !answers.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
             self.idle = Some(connection);
         }

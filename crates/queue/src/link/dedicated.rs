@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use futures::future::join_all;
 use redis::Arg;
@@ -22,13 +23,10 @@ use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::RoutingInfo;
 use redis::cluster_routing::SingleNodeRoutingInfo;
-use tokio::sync::Semaphore;
-use tokio::sync::SemaphorePermit;
 
 use crate::link;
 use crate::link::COMMAND_TIMEOUT;
 use crate::link::CONNECT_TIMEOUT;
-use crate::link::MAX_IN_FLIGHT;
 use crate::link::MAX_RECONNECT_DELAY;
 use crate::link::RECONNECT_ATTEMPTS;
 use crate::link::Target;
@@ -39,8 +37,6 @@ pub(crate) struct Dedicated {
     target: Target,
     // A std mutex: it is held for a clone or an assignment, never over an await.
     current: Arc<Mutex<Current>>,
-    // Bounds the round trips that are in flight.
-    turns: Arc<Semaphore>,
 }
 
 /// The connection that is used now, once one was needed.
@@ -62,8 +58,7 @@ enum Connection {
 impl Dedicated {
     pub(super) fn new(target: &Target) -> Self {
         let current = Current { connection: None, generation: 0 };
-        let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        Self { target: target.clone(), current: Arc::new(Mutex::new(current)), turns }
+        Self { target: target.clone(), current: Arc::new(Mutex::new(current)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -75,19 +70,21 @@ impl Dedicated {
         self.target.is_cluster()
     }
 
-    /// Waits until a round trip may begin, in the order of asking. It is to be held until the end of the round trip.
-    pub(super) async fn turn(&self) -> RedisResult<SemaphorePermit<'_>> {
-        // Never closed.
-        self.turns.acquire().await.map_err(|_closed| link::timeout_error())
-    }
-
-    /// Sends the commands; replaces the connection where the answers say that it is of no use.
+    /// Sends the commands; replaces the connection where the answers say that it is of no use. However many calls are in
+    /// flight, none waits for another: a node that hangs must not hold up the renewals that go to the others.
     pub(super) async fn send(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
-        let (generation, connection) = link::within_round_trip(self.current()).await?;
-        let answers = link::within_round_trip(connection.send(pipeline)).await;
+        let mut used = None;
+        let answers = link::within_round_trip(async {
+            let (generation, connection) = self.current().await?;
+            used = Some((generation, Instant::now()));
+            connection.send(pipeline).await
+        });
+        let answers = answers.await;
+        let Some((generation, sent)) = used else { return answers };
         if link::is_read_only(&answers) {
             self.replace(generation, "Redis server became read-only; reconnecting");
-        } else if link::is_timeout(&answers) {
+        } else if link::is_timeout(&answers) && sent.elapsed() >= COMMAND_TIMEOUT {
+            // One that took so long to make that it had less time than that is used again.
             self.replace(generation, "Redis connection timed out; reconnecting");
         } else if answers.as_ref().is_err_and(RedisError::is_io_error) && self.is_found_by_sentinels() {
             self.replace(generation, "Redis connection was lost; the Sentinels are asked for the master");

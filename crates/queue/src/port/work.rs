@@ -70,7 +70,7 @@ pub struct Claims {
 #[derive(Debug, PartialEq, Eq)]
 pub struct WakeToken {
     /// The key of the lane's tokens.
-    pub(crate) key: String,
+    pub key: String,
 }
 
 /// The proof that an attempt holds a job: the job's id and the secret of the attempt.

@@ -85,8 +85,16 @@ impl Work for Queue {
             self.wake.take_and_send(&self.target, wakes, WAKE_SECONDS, AWAIT_WORK, &command).await?;
         let token =
             read_token(token.extract_error().map_err(|error| QueueError::from_redis(AWAIT_WORK, error))?)?;
-        // Such as a script that the server has forgotten: a claim on the other connection loads it.
-        let Ok(answer) = answer.extract_error() else { return Ok((token, None)) };
+        let answer = match answer.extract_error() {
+            Ok(answer) => answer,
+            Err(error) => {
+                // A script that the server has forgotten is loaded by a claim on the other connection.
+                if error.code() != Some(step::NO_SCRIPT) {
+                    tracing::warn!(%error, "the claim with a wait for work was refused");
+                }
+                return Ok((token, None));
+            }
+        };
         let claims = self.read_claims(claim, step::CLAIM.answer(answer)).await?;
         Ok((token, Some(claims)))
     }

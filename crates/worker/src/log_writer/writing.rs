@@ -73,6 +73,9 @@ impl LogWriter {
     /// Appends before it finishes: a finish states the length of the whole output.
     async fn write(&self) -> Result<bool, QueueError> {
         let appended = self.append().await?;
+        if !self.inner.clock.may_act() {
+            return Ok(true);
+        }
         let finishes = std::mem::take(&mut *lock(&self.inner.finishes));
         if finishes.is_empty() {
             return Ok(appended);
@@ -97,19 +100,29 @@ impl LogWriter {
         }
     }
 
-    /// Appends what is due in all buffers; false if nothing is pending.
+    /// Appends what is due in all buffers; false if nothing is pending. Ends where the leases come in doubt on the way: a
+    /// round may take long. A call that fails keeps none from being made: the jobs of the others may be on another server.
+    ///
+    /// # Errors
+    ///
+    /// That of the first call that failed, when all were made.
     async fn append(&self) -> Result<bool, QueueError> {
         let buffers: Vec<Arc<AttemptBuffer>> = lock(&self.inner.buffers).values().cloned().collect();
         let mut buffers = buffers.into_iter();
         let mut is_pending = false;
-        loop {
+        let mut failed = None;
+        while self.inner.clock.may_act() {
             let batch = Batch::of(&mut buffers);
             is_pending |= batch.is_batching || !batch.appends.is_empty();
             if batch.appends.is_empty() {
-                return Ok(is_pending);
+                return failed.map_or(Ok(is_pending), Err);
             }
-            self.append_batch(batch).await?;
+            if let Err(error) = self.append_batch(batch).await {
+                failed.get_or_insert(error);
+            }
         }
+        // What is left is written once a renewal has found out whose the jobs are.
+        failed.map_or(Ok(true), Err)
     }
 
     async fn append_batch(&self, batch: Batch) -> Result<(), QueueError> {

@@ -18,9 +18,8 @@ struct FakePermits {
     /// Whether limits that are not configured are free.
     is_free: AtomicBool,
     taken: AtomicU32,
-    /// Requests that are in flight, and the most that were at once.
-    in_flight: AtomicU32,
-    most_in_flight: AtomicU32,
+    /// Of each limit, the requests that are in flight, and the most that were at once.
+    in_flight: Mutex<BTreeMap<String, (u32, u32)>>,
     /// Accounts that are paused, for half a minute.
     paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
@@ -28,15 +27,24 @@ struct FakePermits {
 }
 
 const CLOSED: &str = "anthropic";
+/// The address of an account whose limit is on a server that does not answer.
+const AWAY: &str = "away";
 
 #[async_trait]
 impl Permits for FakePermits {
     async fn take(&self, request: &PermitRequest) -> Result<Permitted, QueueError> {
-        let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_in_flight.fetch_max(in_flight, Ordering::SeqCst);
+        {
+            let mut in_flight = self.in_flight.lock().unwrap();
+            let (now, most) = in_flight.entry(request.name.clone()).or_default();
+            *now += 1;
+            *most = (*now).max(*most);
+        }
         // The round trip.
+        if request.name == AWAY {
+            std::future::pending::<()>().await;
+        }
         tokio::task::yield_now().await;
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.in_flight.lock().unwrap().entry(request.name.clone()).or_default().0 -= 1;
         if request.name == CLOSED && self.is_closed.load(Ordering::SeqCst) {
             return Ok(Permitted::Wait { pause: Duration::from_secs(60), due: 1, why: WaitReason::Rate });
         }
@@ -201,8 +209,30 @@ async fn calls_that_start_together_request_few_permits_at_once() {
         let answers = futures::future::join_all((0..CALLS).map(call)).await;
         assert!(answers.iter().all(Result::is_ok));
         assert!(requests.contains(&permits.taken.load(Ordering::SeqCst)), "{limit:?}");
-        assert_eq!(permits.most_in_flight.load(Ordering::SeqCst), most, "{limit:?}");
+        let in_flight = permits.in_flight.lock().unwrap().clone();
+        assert!(in_flight.values().all(|counts| *counts == (0, most)), "{limit:?} {in_flight:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_whose_server_is_away_holds_up_no_call_that_does_not_count_against_it() {
+    let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
+    let models =
+        RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, Arc::new(Policy::default()));
+    let request = model_request(true);
+    let ask = |address: &str| {
+        let mut settings = ModelSettings::inline("openai", "m").unwrap();
+        settings.base_url = Some(address.to_owned());
+        let (models, request) = (&models, &request);
+        async move { models.stream(ModelCall { settings: &settings, request, deltas: mpsc::channel(9).0 }).await }
+    };
+    let mut waiting: Vec<_> = (0..2 * MAX_REQUESTS).map(|_| Box::pin(ask(AWAY))).collect();
+    for call in &mut waiting {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+    }
+    let most = u32::try_from(MAX_REQUESTS).unwrap();
+    assert_eq!(permits.in_flight.lock().unwrap()[AWAY], (most, most));
+    assert!(ask("elsewhere").await.is_ok());
 }
 
 /// A request of an agent's first turn.
