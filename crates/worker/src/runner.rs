@@ -286,6 +286,7 @@ impl Runner for AgentRunner {
                 return RunEnd::Ended(Outcome::Lost);
             }
         }
+        let commands = Commands(group);
         let assignment = Assignment {
             agent: spec.agent,
             team: Arc::clone(&team),
@@ -309,15 +310,29 @@ impl Runner for AgentRunner {
             environment: Arc::new(environment),
         };
         let outcome = legwork_agent::run(assignment, ports, run.cancel).await;
-        end_commands(group).await;
+        commands.end().await;
         RunEnd::Ended(outcome)
     }
 }
 
-/// Ends what the commands of a run have left in their control group.
-async fn end_commands(group: Option<Arc<RunGroup>>) {
-    if let Some(group) = group {
-        group.end().await;
+/// The commands of a run, which end with it: also where it is dropped, as at a second signal, and tools that do not end still
+/// have the group.
+struct Commands(Option<Arc<RunGroup>>);
+
+impl Commands {
+    /// Ends what they have left in their control group.
+    async fn end(self) {
+        if let Some(group) = &self.0 {
+            group.end().await;
+        }
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.end_at_once();
+        }
     }
 }
 
