@@ -3,7 +3,6 @@
 //! The active agent hands the conversation over with the tool [`HANDOFF`]. The agent that it names makes the next
 //! model call, with its own instruction, tools and model. Of several handoffs in one turn the last one counts.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use legwork_common::team::Agent;
@@ -35,8 +34,8 @@ pub struct ActiveAgent {
     calls: Vec<ToolCall>,
     /// The handoff that the next model call completes: the index of its call, and the agent that it names.
     pending_handoff: Option<(u32, String)>,
-    /// The names of all agents that are or were active.
-    past_and_present: BTreeSet<String>,
+    /// The names of all agents that are or were active. They are few: a set would take ten times the memory for one.
+    past_and_present: Vec<String>,
 }
 
 impl ActiveAgent {
@@ -49,7 +48,7 @@ impl ActiveAgent {
             turn: 0,
             calls: Vec::new(),
             pending_handoff: None,
-            past_and_present: BTreeSet::from([first.to_owned()]),
+            past_and_present: vec![first.to_owned()],
         };
         for entry in recorded {
             active.apply(entry);
@@ -92,7 +91,9 @@ impl ActiveAgent {
     /// the calls that are still open are those of the agent before it.
     pub fn complete_handoff(&mut self) {
         if let Some((_, name)) = self.pending_handoff.take() {
-            self.past_and_present.insert(name.clone());
+            if !self.past_and_present.contains(&name) {
+                self.past_and_present.push(name.clone());
+            }
             self.name = name;
             self.uncounted_turns = self.turn;
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,11 +27,50 @@ pub use crate::files::user::CommandUser;
 /// Where programs create temporary files.
 const TMPDIR: &str = "TMPDIR";
 
+/// Variables by name. Clones share them until one is changed, because all runs of a worker have the same. The debug form
+/// omits the values, which may be secrets.
+#[derive(Clone, Default)]
+pub struct Variables(Arc<BTreeMap<String, String>>);
+
+impl From<BTreeMap<String, String>> for Variables {
+    fn from(variables: BTreeMap<String, String>) -> Self {
+        Self(Arc::new(variables))
+    }
+}
+
+impl Deref for Variables {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Variables {
+    /// Sets a variable.
+    pub fn insert(&mut self, name: String, value: String) {
+        Arc::make_mut(&mut self.0).insert(name, value);
+    }
+
+    /// Unsets a variable.
+    pub fn remove(&mut self, name: &str) {
+        if self.0.contains_key(name) {
+            Arc::make_mut(&mut self.0).remove(name);
+        }
+    }
+}
+
 /// The environment of one run. Its debug form omits the values of variables, which may be secrets.
 #[derive(Clone)]
 pub struct Environment {
     /// The variables that an agent file may name. API keys and base URLs are read from them too.
-    pub variables: BTreeMap<String, String>,
+    pub variables: Variables,
     /// Which of them child processes get without being given them by name.
     pub inherited: Inherited,
     /// Values that are in no text that leaves the run.
@@ -69,7 +109,7 @@ pub enum Inherited {
 impl Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")
-            .field("variables", &self.variables.keys())
+            .field("variables", &self.variables)
             .field("working_dir", &self.working_dir)
             .field("guard", &self.guard)
             .finish()
@@ -81,7 +121,7 @@ impl Environment {
     pub fn new(variables: BTreeMap<String, String>, working_dir: PathBuf) -> Self {
         let secrets = Arc::new(Secrets::of(&variables));
         Self {
-            variables,
+            variables: variables.into(),
             inherited: Inherited::Harmless,
             secrets,
             confinement: None,

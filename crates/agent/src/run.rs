@@ -40,10 +40,12 @@ mod submitted;
 mod tool_calls;
 mod written;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
+use legwork_common::secrets::Secrets;
 use legwork_common::team::AgentKind;
 use legwork_common::team::Team;
 use serde_json::json;
@@ -75,7 +77,11 @@ use crate::turn::Transcript;
 /// Cancelling the token ends the model call and every tool, with the processes that they started, and the outcome
 /// is [`Outcome::Stopped`] within about two seconds. Dropping the future does the same without waiting for the
 /// processes. A crash leaves the recorded turns, from which the next attempt resumes.
+///
+/// A program runs thousands of these at once, which mostly wait for a model. A future is as large as its largest wait and all
+/// that it was ever given by value, so what is rare or over before the first model call is in boxes of its own.
 pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken) -> Outcome {
+    let (assignment, ports) = (Box::new(assignment), Box::new(ports));
     let team = Arc::clone(&assignment.team);
     let Some(agent) = team.agent(&assignment.agent) else {
         let message = format!("the team has no agent `{}`", assignment.agent);
@@ -83,11 +89,7 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     };
     let secrets = Arc::clone(&ports.environment.secrets);
     let journal = Arc::new(RedactingJournal::new(Arc::clone(&ports.journal), Arc::clone(&secrets)));
-    let person = ports
-        .person
-        .clone()
-        .map(|inner| Arc::new(RedactingPerson { inner, secrets: Arc::clone(&secrets) }) as Arc<dyn Person>);
-    let ports = Ports { journal: Arc::clone(&journal) as _, person, ..ports };
+    let ports = redacting(ports, &journal, &secrets);
     let span = spans::of_agent(&agent.name);
     let running = async {
         match &agent.kind {
@@ -96,7 +98,8 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
                 let program =
                     Program { name: program, args, variables: env, working_dir: working_dir.as_deref() };
                 let input = command::input(agent, &assignment.opening);
-                (command::run(program, input, &ports, &cancel).await, Usage::default())
+                let ended = Box::pin(command::run(program, input, &ports, &cancel)).await;
+                (ended, Usage::default())
             }
         }
     };
@@ -105,7 +108,7 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
         spans::record_error(&span, cause.as_str());
     }
     let redacted = |text: String| secrets.redacted(&text).into_owned();
-    match journal.finish().await.map_err(Halt::from).and(end) {
+    match Box::pin(journal.finish()).await.map_err(Halt::from).and(end) {
         Ok(result) => Outcome::Completed { result: redacted(result), usage },
         Err(Halt::Failed { cause, message }) => Outcome::Failed { cause, message: redacted(message), usage },
         Err(Halt::Stopped) => Outcome::Stopped { usage },
@@ -113,16 +116,45 @@ pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken
     }
 }
 
+/// The ports, which let no secret through to a journal or to a person.
+fn redacting(mut ports: Box<Ports>, journal: &Arc<RedactingJournal>, secrets: &Arc<Secrets>) -> Box<Ports> {
+    ports.journal = Arc::clone(journal) as _;
+    ports.person = ports
+        .person
+        .take()
+        .map(|inner| Arc::new(RedactingPerson { inner, secrets: Arc::clone(secrets) }) as Arc<dyn Person>);
+    ports
+}
+
 /// Runs an agent that a model drives, and the agents that the conversation is handed to.
 async fn run_model(
     team: &Arc<Team>,
-    assignment: Assignment,
-    ports: Ports,
+    assignment: Box<Assignment>,
+    ports: Box<Ports>,
     cancel: CancellationToken,
 ) -> (Result<String, Halt>, Usage) {
+    let is_prompted = matches!(assignment.opening, Opening::Conversation { .. });
+    let mut state = match Box::pin(opened(team, assignment, ports, cancel)).await {
+        Ok(state) => state,
+        Err((halt, usage)) => return (Err(halt), usage),
+    };
+    let end = match Box::pin(state.submit_prompt(is_prompted)).await {
+        Ok(()) => state.drive().await,
+        Err(halt) => Err(halt),
+    };
+    Box::pin(state.end(&end)).await;
+    (end, state.transcript.usage())
+}
+
+/// The state of a run whose active agent has its tools open; or why there is none, and what earlier attempts used.
+async fn opened(
+    team: &Arc<Team>,
+    assignment: Box<Assignment>,
+    ports: Box<Ports>,
+    cancel: CancellationToken,
+) -> Result<Box<RunState<'_>>, (Halt, Usage)> {
     let Assignment { agent: first_agent, opening, mut recorded, budget, max_cost, prices, safety, .. } =
-        assignment;
-    let is_prompted = matches!(opening, Opening::Conversation { .. });
+        *assignment;
     let transcript = Transcript::new(opening.messages(), &recorded);
     let mut active_agent = ActiveAgent::new(Arc::clone(team), &first_agent, &recorded);
     // From here on only the calls are needed, to be replayed to tools that keep a state.
@@ -131,17 +163,14 @@ async fn run_model(
     if let Step::Ask { .. } = transcript.next(None) {
         active_agent.complete_handoff();
     }
+    let usage = transcript.usage();
     let Some(agent) = team.agent(active_agent.name()) else {
         let message = format!("the team has no agent `{}`", active_agent.name());
-        return (Err(Halt::Failed { cause: Cause::Rejected, message }), transcript.usage());
+        return Err((Halt::Failed { cause: Cause::Rejected, message }, usage));
     };
-    let current = match OpenAgent::open(team, agent, &ports, &cancel).await {
-        Ok(current) => current,
-        Err(halt) => return (Err(halt), transcript.usage()),
-    };
-    let Usage { input_tokens, output_tokens, .. } = transcript.usage();
-    let mut state = RunState {
-        pots: Pots::new(input_tokens.saturating_add(output_tokens), max_cost, prices),
+    let current = OpenAgent::open(team, agent, &ports, &cancel).await.map_err(|halt| (halt, usage))?;
+    Ok(Box::new(RunState {
+        pots: Pots::new(usage.input_tokens.saturating_add(usage.output_tokens), max_cost, prices),
         team,
         first_agent,
         recorded,
@@ -162,45 +191,60 @@ async fn run_model(
         context: Vec::new(),
         lasting_context: 0,
         next_summary_at: 0,
-    };
-    let end = match state.submit_prompt(is_prompted).await {
-        Ok(()) => state.drive().await,
-        Err(halt) => Err(halt),
-    };
-    state.settle_pots().await;
-    state.report_end(&end).await;
-    state.close().await;
-    (end, state.transcript.usage())
+    }))
 }
 
 impl RunState<'_> {
+    /// After the last step: reports what it used and how it ended, and closes the tools.
+    async fn end(&mut self, end: &Result<String, Halt>) {
+        self.settle_pots().await;
+        self.report_end(end).await;
+        self.close().await;
+    }
+
     /// Carries out step after step; returns the agent's last message.
     async fn drive(&mut self) -> Result<String, Halt> {
-        self.resume().await?;
+        Box::pin(self.resume()).await?;
         loop {
             if let Some(answer) = self.submitted()
-                && !self.has_news().await?
-                && self.is_over(&answer).await?
+                && Box::pin(self.ends_with_submitted(&answer)).await?
             {
-                self.write_submitted(&answer).await?;
                 return Ok(answer);
             }
             match self.transcript.next(self.active_agent.turn_limit()) {
-                Step::Work { open } => self.run_calls(open).await?,
+                // Boxed, as all steps are that wait for no model: see `run`.
+                Step::Work { open } => Box::pin(self.run_calls(open)).await?,
                 Step::Ask { turn } => {
                     self.end_repetition()?;
                     self.take_turn(turn).await?;
                 }
                 Step::Finish { result } => {
-                    // First the jobs: a model that waits for them has nothing to answer yet.
-                    if !self.has_news().await? && !self.remind().await? && self.is_over(&result).await? {
-                        self.keep_answer(&result).await?;
+                    if Box::pin(self.ends_with(&result)).await? {
                         return Ok(result);
                     }
                 }
                 Step::Exhausted { turns } => return Err(self.exhausted(turns)),
             }
         }
+    }
+
+    /// When the model has submitted its answer: whether that ends the run.
+    async fn ends_with_submitted(&mut self, answer: &str) -> Result<bool, Halt> {
+        if self.has_news().await? || !self.is_over(answer).await? {
+            return Ok(false);
+        }
+        self.write_submitted(answer).await?;
+        Ok(true)
+    }
+
+    /// When the model asks for nothing more: whether its last message ends the run.
+    async fn ends_with(&mut self, result: &str) -> Result<bool, Halt> {
+        // First the jobs: a model that waits for them has nothing to answer yet.
+        if self.has_news().await? || self.remind().await? || !self.is_over(result).await? {
+            return Ok(false);
+        }
+        self.keep_answer(result).await?;
+        Ok(true)
     }
 
     /// When the model asks for nothing more: waits for the agent's jobs. Whether there is mail, which the model has not seen.
@@ -230,24 +274,34 @@ impl RunState<'_> {
     /// 8. The budget is reserved last, so that it is withheld from other jobs only during the call, and it is
     ///    settled whether or not the call succeeds.
     async fn take_turn(&mut self, turn: u32) -> Result<(), Halt> {
+        if Box::pin(self.prepare_turn(turn)).await?.is_break() {
+            return Ok(());
+        }
+        let recorded = self.call_model(turn).await;
+        Box::pin(self.settle_budget()).await;
+        match recorded? {
+            Ok(()) => Ok(()),
+            Err(no_reply) if no_reply.is_window_full => {
+                Box::pin(self.take_shorter_turn(turn, no_reply)).await
+            }
+            Err(no_reply) => Err(no_reply.into()),
+        }
+    }
+
+    /// The steps before the model call; it breaks off where the turn is answered from the cache.
+    async fn prepare_turn(&mut self, turn: u32) -> Result<ControlFlow<()>, Halt> {
         self.check_lease().await?;
         self.switch_agent().await?;
         self.begin_turn(turn).await?;
         self.refresh_tools().await?;
         self.deliver_mail().await?;
         if self.answer_from_cache(turn).await? {
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
         self.check_pots().await?;
         self.compact(turn).await?;
         self.reserve_budget().await?;
-        let recorded = self.call_model(turn).await;
-        self.settle_budget().await;
-        match recorded? {
-            Ok(()) => Ok(()),
-            Err(no_reply) if no_reply.is_window_full => self.take_shorter_turn(turn, no_reply).await,
-            Err(no_reply) => Err(no_reply.into()),
-        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Makes the model call once more with a shorter conversation, after the model reported that it was too long. The

@@ -235,7 +235,7 @@ impl Context {
 
     /// The environment of agents that run here, without a guard.
     pub fn agent_environment(&self, working_dir: PathBuf) -> Environment {
-        for_agents(&self.variables, self.common.inherited(), working_dir)
+        for_agents(&self.variables.clone().into(), self.common.inherited(), working_dir)
     }
 
     /// The models: a script's, or the providers'.

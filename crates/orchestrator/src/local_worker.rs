@@ -123,7 +123,7 @@ impl LocalWorker {
         };
         let runner = AgentRunner {
             models: config.models,
-            variables: config.variables,
+            variables: config.variables.into(),
             inherited: config.inherited,
             permits: Permits::default(),
             restrictions: Restrictions::default(),

@@ -243,7 +243,8 @@ impl Tasks {
     {
         // Counted here, not in the task: it is live before it is first polled.
         let live_task = LiveTask::new(Arc::clone(&self.list), kind);
-        let task = self.list.tracker.track_future(supervise(live_task, future));
+        // Boxed, because each function that it is handed on by would hold it once more, for as long as the task lives.
+        let task = self.list.tracker.track_future(supervise(live_task, Box::pin(future)));
         #[expect(clippy::disallowed_methods, reason = "the only place that spawns")]
         tokio::spawn(task)
     }

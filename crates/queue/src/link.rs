@@ -67,6 +67,9 @@ pub(crate) const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 /// Attempts to reconnect before the commands that wait for the connection fail. The timeout of a round trip is reached
 /// first; this bounds the task of the client behind it.
 const RECONNECT_ATTEMPTS: usize = 3;
+/// Round trips that are in flight on a dedicated connection at once. A call takes some kilobytes of memory until it is
+/// answered, and ten thousand agents may start together; more of them in flight would not be answered sooner.
+const MAX_IN_FLIGHT: usize = 256;
 /// Connections of a pool. A command line runs a few operations at once; the MCP server's hosts share them.
 const POOL_SIZE: usize = 8;
 
@@ -173,8 +176,12 @@ impl Link {
                 answers
             }
             Self::Durable(durable) => Box::pin(durable.pipeline(pipeline)).await,
-            // Boxed, because its type is too deep for the compiler in each of its callers.
-            Self::Dedicated(dedicated) => Box::pin(dedicated.send(pipeline)).await,
+            Self::Dedicated(dedicated) => {
+                // Before what is sent, which takes memory: thousands of calls may wait here.
+                let _turn = within_round_trip(dedicated.turn()).await?;
+                // Boxed, because its type is too deep for the compiler in each of its callers.
+                Box::pin(dedicated.send(pipeline)).await
+            }
         }
     }
 }

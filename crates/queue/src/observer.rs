@@ -1,6 +1,7 @@
 //! View, wait and stop for a caller that may name any job: the commands of an operator. The service of a dispatcher
 //! checks first that the job is below it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::id::JobId;
@@ -38,14 +39,15 @@ const GATHER_TIME: Duration = Duration::from_millis(20);
 /// A queue and its hints. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Observer {
-    queue: Queue,
+    // Shared, because each running job has a clone.
+    queue: Arc<Queue>,
     hints: Hints,
 }
 
 impl Observer {
     /// Watches `queue` with the help of `hints`.
     pub fn new(queue: Queue, hints: Hints) -> Self {
-        Self { queue, hints }
+        Self { queue: Arc::new(queue), hints }
     }
 
     /// The queue that is observed.

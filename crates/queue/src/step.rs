@@ -112,6 +112,17 @@ impl Step {
         Ok(values.into_iter().map(|value| Answer::of(self.name, value)).collect())
     }
 
+    /// The command of a call to one server, for a connection that is not a [`Link`]. It is answered with an error where the
+    /// server does not have the script.
+    pub(crate) fn command(&self, call: &Call) -> Cmd {
+        call.command(self, false)
+    }
+
+    /// The answer to [`Step::command`].
+    pub(crate) fn answer(&self, value: Value) -> Answer {
+        Answer::of(self.name, value)
+    }
+
     /// Sends calls of this step and repeats all of them after a transient error.
     async fn send(&self, link: &Link, pipeline: &Pipeline) -> Result<Vec<Value>, QueueError> {
         let mut delays = Backoff::exponential(FIRST_RETRY_DELAY, MAX_RETRY_DELAY, MAX_RETRIES);

@@ -9,8 +9,11 @@
 //!
 //! Each step leaves the job so that, should the worker die right after it, the next attempt resumes from what is stored.
 
+mod settling;
+
 use std::convert::Infallible;
-use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -18,26 +21,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use legwork_agent::Outcome;
-use legwork_common::error::Coded as _;
-use legwork_common::id::Dispatcher;
 use legwork_common::id::WorkerId;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
-use legwork_common::lifecycle::State;
 use legwork_common::policy::Policy;
 use legwork_common::service::ServiceError;
 use legwork_common::waits_for::WaitsFor;
 use legwork_queue::Caller;
 use legwork_queue::Observer;
 use legwork_queue::Service;
+use legwork_queue::port::Begun;
 use legwork_queue::port::Claimed;
 use legwork_queue::port::DispatchedBy;
-use legwork_queue::port::Ending;
-use legwork_queue::port::Finish;
-use legwork_queue::port::Finished;
-use legwork_queue::port::InOutput;
-use legwork_queue::port::Release;
-use legwork_queue::port::ReleaseMode;
 use legwork_queue::port::Work;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -45,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use tracing::Span;
 
+use crate::active_attempts::ActiveAttempt;
 use crate::active_attempts::ActiveAttempts;
 use crate::active_attempts::AttemptHandle;
 use crate::admission::Admission;
@@ -70,7 +66,6 @@ use crate::runner::Run;
 use crate::runner::RunEnd;
 use crate::runner::Runner;
 use crate::settlement;
-use crate::settlement::Settlement;
 use crate::spans;
 use crate::stall::StallDetector;
 use crate::stall::StallSink;
@@ -85,8 +80,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// that is for a machine that is busy. Longer than this means that a process cannot be killed, or that a tool hangs.
 const CANCELLED_RUN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What all attempts of a worker share. Cheap to clone.
-#[derive(Debug, Clone)]
+/// What all attempts of a worker share.
+#[derive(Debug)]
 pub struct AttemptContext {
     /// The worker that releases jobs.
     pub worker: WorkerId,
@@ -126,10 +121,15 @@ pub struct AttemptContext {
 
 /// One attempt in progress. What belongs to it is released by dropping it, also where it panics: its place among the
 /// active attempts, and with it the renewal of its lease.
+///
+/// A worker runs thousands at once, which mostly wait for a model. So what all share is shared, what is large and rare is in
+/// a box of its own, and functions take it by reference: a future holds what it is given for as long as it lives.
 #[derive(Debug)]
 pub struct Attempt {
-    context: AttemptContext,
-    job: ClaimedJob,
+    context: Arc<AttemptContext>,
+    claimed: Arc<Claimed>,
+    begun: Begun,
+    active: ActiveAttempt,
     stall_detector: Arc<StallDetector>,
     /// Whether the agent of the last run hears mail that is sent to it.
     hears_mail: AtomicBool,
@@ -142,44 +142,49 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt at a claimed job whose fence is set.
-    pub fn new(context: AttemptContext, job: ClaimedJob) -> Self {
+    ///
+    /// What it starts and dispatches is in its span.
+    pub fn new(context: Arc<AttemptContext>, job: ClaimedJob) -> Self {
+        let ClaimedJob { mut claimed, begun, active } = job;
+        let span = spans::of_attempt(&claimed, context.worker.as_str());
+        if let Some(own) = legwork_spans::trace_parent(&span) {
+            claimed.spec.trace = Some(own);
+        }
         Self {
             admission: AttemptAdmission::new(context.admission.clone()),
             context,
-            job,
+            claimed: Arc::new(claimed),
+            begun,
+            active,
             stall_detector: Arc::default(),
             hears_mail: AtomicBool::new(false),
             finished_turn: CancellationToken::new(),
-            span: Span::none(),
+            span,
         }
     }
 
     fn claimed(&self) -> &Claimed {
-        &self.job.claimed
+        &self.claimed
     }
 
     fn handle(&self) -> &AttemptHandle {
-        self.job.active.handle()
+        self.active.handle()
     }
 
     /// Runs the attempt to its end. Dropped in the middle, the lease expires and the job is attempted again.
     ///
-    /// Its lines in the log have the job, the session and the trace. What it starts and dispatches is in its span.
-    pub async fn run(mut self) {
-        let span = spans::of_attempt(self.claimed(), self.context.worker.as_str());
-        if let Some(own) = legwork_spans::trace_parent(&span) {
-            self.job.claimed.spec.trace = Some(own);
-        }
-        self.span = span.clone();
-        let log = spans::log_context(self.claimed());
+    /// Its lines in the log have the job, the session and the trace.
+    pub fn run(self) -> impl Future<Output = ()> + Send {
+        let (span, log) = (self.span.clone(), spans::log_context(self.claimed()));
+        // Not of an `async fn`, which would hold the attempt twice.
         let attempt = async move {
             self.context.log.started(self.claimed());
             self.run_to_end().await;
         };
-        attempt.instrument(log).instrument(span).await;
+        attempt.instrument(log).instrument(span)
     }
 
-    async fn run_to_end(self) {
+    async fn run_to_end(&self) {
         let &Claimed { lease, attempt, timeout, ran, created, .. } = self.claimed();
         let began = Instant::now();
         if attempt == 1 {
@@ -187,12 +192,12 @@ impl Attempt {
         }
         let opened = self.context.log_writer.open(AttemptBufferStart {
             lease,
-            output_bytes: self.job.begun.output_bytes,
-            last_entry: self.job.begun.last_entry,
+            output_bytes: self.begun.output_bytes,
+            last_entry: self.begun.last_entry,
             output_cap: self.context.output_cap,
         });
         let buffer = opened.buffer();
-        let reporter = StallReporter { attempt: &self, buffer };
+        let reporter = StallReporter { attempt: self, buffer };
         let remaining = timeout.map(|timeout| timeout.saturating_sub(ran));
         let deadline = remaining.map(|remaining| Instant::now() + remaining);
         let mut follows = Follows::Nothing;
@@ -208,14 +213,14 @@ impl Attempt {
             };
             // A fenced attempt has nothing to settle.
             if self.context.log_writer.flush(buffer).await.is_err()
-                || self.settle(end, buffer).await.is_break()
+                || Box::pin(self.settle(end, buffer)).await.is_break()
             {
                 break;
             }
             tracing::info!(job = %lease.id, "a message arrived as the agent completed, attempt continues");
             follows = Follows::Completion;
         }
-        let written = buffer.end().saturating_sub(self.job.begun.output_bytes);
+        let written = buffer.end().saturating_sub(self.begun.output_bytes);
         self.context.tally.count_run(began.elapsed(), written);
     }
 
@@ -229,7 +234,7 @@ impl Attempt {
                 Ok(_) => tracing::info!(job = %lease.id, "the job has finished a turn and leaves quarantine"),
                 Err(error) => tracing::warn!(job = %lease.id, %error, "could not end the job's quarantine"),
             }
-            let _no_receiver = self.context.events.send(WorkerEvent::Cleared(lease)).await;
+            let _no_receiver = Box::pin(self.context.events.send(WorkerEvent::Cleared(lease))).await;
         }
         std::future::pending().await
     }
@@ -280,7 +285,7 @@ impl Attempt {
 
     async fn run_prepared(
         &self,
-        mut prepared: Prepared,
+        mut prepared: Box<Prepared>,
         buffer: &Arc<AttemptBuffer>,
         follows: Follows,
         deadline: Option<Instant>,
@@ -288,7 +293,7 @@ impl Attempt {
         buffer.sign_turns(prepared.turn_signer.take());
         if let Some(turns) = prepared.copied_turns.take() {
             let copying = turns.copy_into(&self.context.log_writer, buffer, &mut prepared.recorded);
-            match self.handle().cancel.token().run_until_cancelled(copying).await {
+            match self.handle().cancel.token().run_until_cancelled(Box::pin(copying)).await {
                 Some(Ok(())) => {}
                 Some(Err(_closed)) => return Some(RunEnd::Ended(Outcome::Lost)),
                 None => return Some(RunEnd::Ended(Outcome::Stopped { usage: Usage::default() })),
@@ -307,31 +312,40 @@ impl Attempt {
             stall_detector: Arc::clone(&self.stall_detector),
             heading: Mutex::default(),
         });
-        let (run, background) = self.assemble(prepared, journal, follows);
+        let (run, background) = self.assemble(*prepared, journal, follows);
         let cancel = run.cancel.clone();
-        let running = async {
-            match cancel.run_until_cancelled(background.resume_if_parked()).await {
-                // A job that is being stopped starts its run: the cancellation that follows ends it in good order.
-                Some(Ok(()) | Err(ServiceError::Stopping)) => self.context.runner.run(run).await,
-                Some(Err(error)) => {
-                    tracing::warn!(job = %self.claimed().lease.id, %error, "the attempt could not take a slot again");
-                    RunEnd::Ended(Outcome::Lost)
-                }
-                None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
-            }
-        };
+        // Not started yet. It holds the run, which this future need not hold as well.
+        let run = self.context.runner.run(run);
+        let running = pin!(self.run_with_slot(run, &background, &cancel));
         self.until_run_ends(running, &cancel, deadline).await
+    }
+
+    /// Runs what is to be run, once the attempt has a slot.
+    async fn run_with_slot(
+        &self,
+        run: impl Future<Output = RunEnd>,
+        background: &ParkingService,
+        cancel: &CancellationToken,
+    ) -> RunEnd {
+        match cancel.run_until_cancelled(background.resume_if_parked()).await {
+            // A job that is being stopped starts its run: the cancellation that follows ends it in good order.
+            Some(Ok(()) | Err(ServiceError::Stopping)) => run.await,
+            Some(Err(error)) => {
+                tracing::warn!(job = %self.claimed().lease.id, %error, "the attempt could not take a slot again");
+                RunEnd::Ended(Outcome::Lost)
+            }
+            None => RunEnd::Ended(Outcome::Stopped { usage: Usage::default() }),
+        }
     }
 
     /// Waits for the end of a run, which `deadline` cancels. A run that was cancelled, for whatever reason, is awaited and
     /// not dropped, because no process and no request of it may outlive it; `None` for one that does not end in time.
     async fn until_run_ends(
         &self,
-        running: impl Future<Output = RunEnd>,
+        mut running: Pin<&mut impl Future<Output = RunEnd>>,
         cancel: &CancellationToken,
         deadline: Option<Instant>,
     ) -> Option<RunEnd> {
-        tokio::pin!(running);
         tokio::select! {
             end = &mut running => return Some(end),
             () = cancel.cancelled() => {}
@@ -342,12 +356,12 @@ impl Attempt {
 
     /// Reads what the run needs, and repeats that while Redis is unreachable and the attempt is not cancelled. The error
     /// is the end of an attempt that was cancelled, or whose turns cannot be read on this worker or at all.
-    async fn prepare(&self, follows: Follows) -> Result<Prepared, RunEnd> {
+    async fn prepare(&self, follows: Follows) -> Result<Box<Prepared>, RunEnd> {
         let usage = Usage::default();
         let token = self.handle().cancel.token();
         loop {
             let error = match token.run_until_cancelled(self.read_prepared(follows)).await {
-                Some(Ok(prepared)) => return Ok(prepared),
+                Some(Ok(prepared)) => return Ok(Box::new(prepared)),
                 Some(Err(error)) => error,
                 None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
             };
@@ -382,9 +396,9 @@ impl Attempt {
         if !self.context.runner.wants_team() {
             return Ok(Prepared::default());
         }
-        let has_turns = self.job.begun.last_entry > 0 || follows != Follows::Nothing;
+        let has_turns = self.begun.last_entry > 0 || follows != Follows::Nothing;
         let checks = (&self.context.teams, &self.admission);
-        prepare::read(&*self.context.work, checks, self.claimed(), has_turns).await
+        Box::pin(prepare::read(&*self.context.work, checks, self.claimed(), has_turns)).await
     }
 
     /// Everything that the runner needs, and the service in it.
@@ -415,12 +429,16 @@ impl Attempt {
         if !self.claimed().has_session_budget {
             background = background.without_session_budget();
         }
+        // Neither is there a job of its own yet whose end it could hear of.
+        if self.claimed().attempt == 1 && follows == Follows::Nothing && !self.claimed().was_messaged {
+            background = background.without_mail_yet();
+        }
         let background = Arc::new(background);
         let hears_mail =
             self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
         self.hears_mail.store(hears_mail, Ordering::SeqCst);
         let run = Run {
-            claimed: self.claimed().clone(),
+            claimed: Arc::clone(&self.claimed),
             team: prepared.team.map(|(team, _)| team),
             finished_turns: journal.turns.finished(),
             recorded: prepared.recorded,
@@ -433,141 +451,6 @@ impl Attempt {
         };
         (run, background)
     }
-
-    /// Ends the attempt in the queue, or releases the job. All its output is stored. Continues where the agent has mail
-    /// to hear first.
-    async fn settle(&self, end: RunEnd, buffer: &AttemptBuffer) -> ControlFlow<()> {
-        let reason = self.handle().cancel.reason();
-        match settlement::decide(end, reason, self.claimed().timeout, self.context.output_cap) {
-            Settlement::Nothing => {
-                tracing::info!(job = %self.claimed().lease.id, "attempt lost its lease");
-            }
-            Settlement::Release(mode) => self.release(mode, buffer.end()).await,
-            Settlement::Finish(ending, usage) => return self.finish(ending, usage, buffer).await,
-        }
-        ControlFlow::Break(())
-    }
-
-    async fn finish(&self, ending: Ending, usage: Usage, buffer: &AttemptBuffer) -> ControlFlow<()> {
-        let &Claimed { lease, failures, retry_delay, session, dispatcher, attempt, .. } = self.claimed();
-        let retry_delay = settlement::retry_delay(retry_delay, failures, rand::random());
-        // A job whose timeout passed as it completed could not hear it.
-        let is_overdue = self.handle().cancel.reason() == Some(CancelReason::Deadline);
-        let hears_mail = !is_overdue && self.hears_mail.load(Ordering::SeqCst);
-        let failure = match &ending {
-            Ending::Failed { cause, message } => Some((*cause, first_line(message))),
-            Ending::Completed { .. } | Ending::Stopped { .. } => None,
-        };
-        let in_output = match &ending {
-            // What is to be durable is stored in its own place, with the end. So is what another job waits for: a worker of
-            // an earlier release may run that one, and finds the result there only.
-            Ending::Completed { result }
-                if !self.context.work.confirms() && matches!(dispatcher, Dispatcher::Root(_)) =>
-            {
-                buffer.holds(result, usage)
-            }
-            _ => InOutput::Nothing,
-        };
-        let finish = Finish {
-            lease,
-            ending,
-            in_output,
-            output_bytes: buffer.end(),
-            usage,
-            retry_delay,
-            hears_mail,
-            belongs_to: Some((session, dispatcher)),
-            is_first_attempt: attempt == 1,
-        };
-        let again = self.context.work.confirms().then(|| finish.clone());
-        let mut finished = self.context.log_writer.finish(finish).await;
-        if let (Ok(recorded @ Finished::Now(_)), Some(again)) = (&finished, again) {
-            let recorded = *recorded;
-            finished = Ok(self.confirmed(&again, recorded).await);
-        }
-        match finished {
-            Ok(Finished::Now(state)) => {
-                if state.is_terminal() {
-                    self.admission.end(self.claimed()).await;
-                }
-                self.log_end(state, failure);
-            }
-            Ok(Finished::Mail) => return ControlFlow::Continue(()),
-            Ok(Finished::Lost) => tracing::info!(job = %lease.id, "attempt had lost its lease"),
-            Err(_) => {
-                tracing::warn!(job = %lease.id, "the end of the attempt could not be recorded; its lease expires");
-            }
-        }
-        ControlFlow::Break(())
-    }
-
-    /// Waits until the end of the attempt is confirmed, with its job's slot held: for a lease at most, repeats through a
-    /// failover included. An end that is not confirmed by then stands all the same on the server that has it.
-    async fn confirmed(&self, finish: &Finish, recorded: Finished) -> Finished {
-        let deadline = Instant::now() + self.context.observer.queue().settings().lease;
-        loop {
-            let error = match self.context.work.confirm(finish).await {
-                Ok(confirmed) => return confirmed.unwrap_or(recorded),
-                Err(error) => error,
-            };
-            if !error.is_transient() || Instant::now() >= deadline {
-                let code = error.code();
-                tracing::warn!(job = %finish.lease.id, code, %error, "the end of the attempt is not confirmed");
-                return recorded;
-            }
-            tokio::time::sleep(RETRY_DELAY).await;
-        }
-    }
-
-    /// Counts and logs the end of the attempt.
-    fn log_end(&self, state: State, failure: Option<(Cause, String)>) {
-        let cause = failure.as_ref().map(|(cause, _)| *cause);
-        self.context.tally.count_end(state, cause);
-        spans::record_end(&self.span, state.as_str(), cause.map(Cause::as_str));
-        self.context.log.ended(self.claimed(), state, failure);
-    }
-
-    /// Counts and logs a release.
-    fn log_release(&self, mode: &ReleaseMode, outcome: Finished) {
-        let Claimed { lease, attempt, spec, .. } = self.claimed();
-        let state = match outcome {
-            Finished::Now(state) => state.as_str(),
-            Finished::Mail | Finished::Lost => "lost",
-        };
-        spans::record_end(&self.span, state, None);
-        match mode {
-            ReleaseMode::Lack(reason) => {
-                self.context.tally.count_given_back(reason);
-                self.context.log.gave_back(self.claimed(), state, &first_line(reason));
-            }
-            ReleaseMode::Drain => {
-                tracing::info!(job = %lease.id, agent = %spec.agent, attempt, state, "released the job");
-            }
-        }
-    }
-
-    /// Releases the job, and repeats that while Redis cannot be reached, for the length of a lease: after that a reaper
-    /// reclaims the job anyway.
-    async fn release(&self, mode: ReleaseMode, output_bytes: u64) {
-        let lease = self.claimed().lease;
-        let release = Release { lease, worker: self.context.worker.clone(), mode, output_bytes };
-        let deadline = Instant::now() + self.context.clock.lease();
-        while Instant::now() < deadline {
-            match self.context.work.release(&release).await {
-                Ok(outcome) => {
-                    self.log_release(&release.mode, outcome);
-                    return;
-                }
-                Err(error) => tracing::warn!(job = %lease.id, %error, "could not release the job"),
-            }
-            tokio::time::sleep(RETRY_DELAY).await;
-        }
-    }
-}
-
-/// The first line of a message, for the log.
-fn first_line(message: &str) -> String {
-    message.trim().lines().next().unwrap_or_default().to_owned()
 }
 
 /// Reports the stalls of one attempt to the log and to the job's record.
@@ -593,5 +476,20 @@ impl StallSink for StallReporter<'_> {
         if !is_waiting {
             self.attempt.context.log_writer.set_waits_for(self.buffer, None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker holds the futures of ten thousand attempts at once. Who makes this one larger should box what is rare, or over
+    /// before the agent runs; `-Zprint-type-sizes` shows what is in it.
+    #[test]
+    fn an_attempt_that_waits_for_its_agent_takes_little_memory() {
+        fn bytes<F>(_run: impl FnOnce(Attempt) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(bytes(Attempt::run) <= 2200, "{} bytes", bytes(Attempt::run));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A task of its own that is never cut off within a claim: its jobs would be leased to a worker that does not know of
 //! them, until the leases expire. A claim whose answer was lost is reported as unanswered, and the next order repeats it
-//! under the same number, which returns the same jobs. Only the wait for a wake-up is dropped when the worker drains;
-//! that loses at most one wake-up, which delays another worker by two seconds.
+//! under the same number, which returns the same jobs. Only the wait for a wake-up is dropped when the worker drains, and the
+//! claim that follows it counts as unanswered; that loses at most one wake-up, which delays another worker by two seconds.
 //!
 //! A claimed job is among the active attempts from the answer on: its lease is renewed, and it is given up by dropping
 //! it, wherever that happens.
@@ -43,6 +43,11 @@ const REST: Duration = Duration::from_secs(1);
 /// Slots of one claim, so that one step in Redis stays short: a claimed job takes 8 us of the server's processor. A worker
 /// with more free slots claims again at once.
 const MAX_CLAIM_SLOTS: u32 = 200;
+/// Slots of a claim that is sent with the wait for work. The server makes it up to two seconds later, also for a worker that
+/// has lost its network since then; as many jobs then wait for the length of a lease. The next claim takes the rest.
+const MAX_WOKEN_SLOTS: u32 = 10;
+/// The shard of a namespace that has one.
+const ONLY_SHARD: u16 = 0;
 
 /// What the driver orders. Orders are carried out one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +62,14 @@ pub enum ClaimOrder {
     },
     /// Wait for a second without taking a sign of work; answered by [`ClaimReport::Woken`].
     Rest,
-    /// Wait for a sign of work; answered by [`ClaimReport::Woken`].
-    AwaitWork,
+    /// Wait for a sign of work, and claim right after it. Answered as a claim, or by [`ClaimReport::Woken`] where nothing was
+    /// claimed after a sign of work.
+    AwaitWork {
+        /// How many jobs at most; 0 for no claim.
+        slots: u32,
+        /// Whether the worker holds nothing, as for a claim.
+        idle: bool,
+    },
     /// Return the wake token of the last wait. Not answered.
     ReturnWake,
 }
@@ -159,9 +170,13 @@ impl Claimer {
                     let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(REST)).await;
                     ClaimReport::Woken { has_token: false }
                 }
-                ClaimOrder::AwaitWork => {
-                    token = self.await_work(&reports).await;
-                    ClaimReport::Woken { has_token: token.is_some() }
+                ClaimOrder::AwaitWork { slots, idle } => {
+                    if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
+                        let _no_receiver = reports.send(ClaimReport::Idle).await;
+                    }
+                    let (taken, report) = self.await_work(slots, idle, &mut rotation).await;
+                    token = taken;
+                    report
                 }
                 ClaimOrder::ReturnWake => {
                     self.return_wake(token.take()).await;
@@ -207,10 +222,7 @@ impl Claimer {
                         self.renewals.all();
                     }
                     let is_alone = jobs.iter().any(|job| job.quarantine.is_some());
-                    round.batch.extend(jobs.into_iter().map(|job| {
-                        let active = self.active.insert(job.lease);
-                        (job, active)
-                    }));
+                    round.batch.extend(self.registered(jobs));
                     if clears {
                         // The next round asks here first: the others have no job that this worker may take.
                         rotation.first_shard = shard;
@@ -241,14 +253,7 @@ impl Claimer {
         idle: bool,
         rotation: &mut Rotation,
     ) -> Result<Claims, QueueError> {
-        let claim = Claim {
-            shard,
-            worker: self.worker.clone(),
-            number: rotation.number(shard),
-            slots,
-            idle,
-            lanes: self.lanes.clone(),
-        };
+        let claim = self.next_claim(shard, slots, idle, rotation);
         let answer = self.queue.claim(&claim).await;
         // An answer that cannot be read counts as an answer: repeated, it would block all later claims.
         if !answer.as_ref().is_err_and(QueueError::is_transient) {
@@ -257,19 +262,84 @@ impl Claimer {
         answer
     }
 
-    /// Waits for a sign of work, for two seconds at the most, so that a lost wake-up delays a claim by no more.
-    async fn await_work(&self, reports: &mpsc::Sender<ClaimReport>) -> Option<WakeToken> {
-        if self.until_idle && self.queue.is_idle(&self.lanes).await.unwrap_or(false) {
-            let _no_receiver = reports.send(ClaimReport::Idle).await;
+    fn next_claim(&self, shard: u16, slots: u32, idle: bool, rotation: &mut Rotation) -> Claim {
+        Claim {
+            shard,
+            worker: self.worker.clone(),
+            number: rotation.number(shard),
+            slots,
+            idle,
+            lanes: self.lanes.clone(),
         }
-        match self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await? {
-            Ok(token) => token,
-            Err(error) => {
-                tracing::warn!(%error, "could not wait for work, trying again");
-                let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
+    }
+
+    /// Waits for a sign of work, for two seconds at the most, so that a lost wake-up delays a claim by no more; and claims,
+    /// where there is one shard to claim in.
+    async fn await_work(
+        &self,
+        slots: u32,
+        idle: bool,
+        rotation: &mut Rotation,
+    ) -> (Option<WakeToken>, ClaimReport) {
+        if slots > 0 && self.queue.claims_when_woken() {
+            return self.claim_when_woken(slots, idle, rotation).await;
+        }
+        let token = match self.stop.run_until_cancelled(self.queue.await_work(&self.lanes)).await {
+            Some(Ok(token)) => token,
+            Some(Err(error)) => {
+                self.rest_after(&error).await;
                 None
             }
+            None => None,
+        };
+        let has_token = token.is_some();
+        (token, ClaimReport::Woken { has_token })
+    }
+
+    /// The claim is sent with the wait, so that the server makes it as soon as there is work. Where its answer is lost, as when
+    /// a drain drops the wait, it may have been made: then it is asked for, as that of any other claim.
+    async fn claim_when_woken(
+        &self,
+        slots: u32,
+        idle: bool,
+        rotation: &mut Rotation,
+    ) -> (Option<WakeToken>, ClaimReport) {
+        let claim = self.next_claim(ONLY_SHARD, slots.min(MAX_WOKEN_SLOTS), idle, rotation);
+        let answer = self.stop.run_until_cancelled(self.queue.claim_when_woken(&claim)).await;
+        let (token, claims) = match answer {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
+                self.rest_after(&error).await;
+                (None, None)
+            }
+            None => (None, None),
+        };
+        let Some(Claims { jobs, clears }) = claims else {
+            return (token, ClaimReport::Claimed { batch: Vec::new(), clears: false, unanswered: true });
+        };
+        rotation.unanswered.remove(&ONLY_SHARD);
+        if jobs.is_empty() && (clears || token.is_some()) {
+            // What it announces may be for a worker that holds nothing, as this one may do by now: it claims once more.
+            let has_token = token.is_some();
+            return (token, ClaimReport::Woken { has_token });
         }
+        let batch = self.begin(self.registered(jobs)).await;
+        (None, ClaimReport::Claimed { batch, clears: false, unanswered: false })
+    }
+
+    /// Claimed jobs with their places among the active attempts.
+    fn registered(&self, jobs: Vec<Claimed>) -> Vec<(Claimed, ActiveAttempt)> {
+        let register = |job: Claimed| {
+            let active = self.active.insert(job.lease);
+            (job, active)
+        };
+        jobs.into_iter().map(register).collect()
+    }
+
+    /// Waits after a failed wait for work, which may fail at once.
+    async fn rest_after(&self, error: &QueueError) {
+        tracing::warn!(%error, "could not wait for work, trying again");
+        let _stopped = self.stop.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await;
     }
 
     /// Returns a wake token that this worker cannot use. One that is lost delays another worker by two seconds.

@@ -11,6 +11,7 @@
 //! crash would leave it, so that another worker resumes it once its lease has expired.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_process::tasks::TaskKind;
@@ -65,7 +66,7 @@ pub(crate) struct Driver {
     /// Decides.
     pub(crate) supervisor: Supervisor,
     /// What attempts share; the loop starts, cancels and resumes them through it.
-    pub(crate) context: AttemptContext,
+    pub(crate) context: Arc<AttemptContext>,
     /// What attempts report.
     pub(crate) events: mpsc::Receiver<WorkerEvent>,
     /// The claimer.
@@ -205,7 +206,7 @@ impl Driver {
     fn act(&mut self, action: Action) {
         match action {
             Action::Claim { slots, idle } => self.order(ClaimOrder::Claim { slots, idle }),
-            Action::AwaitWork => self.order(ClaimOrder::AwaitWork),
+            Action::AwaitWork { slots, idle } => self.order(ClaimOrder::AwaitWork { slots, idle }),
             Action::Rest => self.order(ClaimOrder::Rest),
             Action::ReturnWake => self.order(ClaimOrder::ReturnWake),
             Action::Launch(lease) => {
@@ -236,12 +237,13 @@ impl Driver {
     fn launch(&self, job: ClaimedJob) {
         let lease = job.claimed.lease;
         let notice = EndNotice { lease, events: self.context.events.clone(), tasks: self.tasks.clone() };
-        let attempt = Attempt::new(self.context.clone(), job);
+        // Here, so that the task does not hold the attempt and its future.
+        let attempt = Box::pin(Attempt::new(Arc::clone(&self.context), job).run());
         let abandoned = self.context.abandoned.clone();
         self.tasks.spawn(TaskKind::Attempt, async move {
             // Dropped last, after all that the attempt holds.
             let _notice = notice;
-            if abandoned.run_until_cancelled(Box::pin(attempt.run())).await.is_none() {
+            if abandoned.run_until_cancelled(attempt).await.is_none() {
                 tracing::warn!(job = %lease.id, "the attempt did not end in time; its lease expires");
             }
         });

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! An attempt puts what it writes into its own bounded buffer. The first bytes are written at once; while a stream
-//! continues, pieces are batched for 50 ms, where no one follows them for 250 ms, or until there are 4 KiB. A turn entry
+//! continues, pieces are batched for 50 ms, where no one follows them for 300 ms, or until there are 4 KiB. A turn entry
 //! waits for no batch, and [`LogWriter::record`] returns once it is stored. While Redis cannot be reached the buffer fills
 //! up and the attempt waits: nothing is dropped.
 
 mod tail;
+mod writing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,9 +24,6 @@ use std::time::Duration;
 use legwork_common::job::Usage;
 use legwork_common::stored::SoleReply;
 use legwork_common::waits_for::WaitsFor;
-use legwork_queue::QueueError;
-use legwork_queue::port::Append;
-use legwork_queue::port::Appended;
 use legwork_queue::port::Finish;
 use legwork_queue::port::Finished;
 use legwork_queue::port::InOutput;
@@ -35,7 +33,6 @@ use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::tail::OutputTail;
 use crate::admission::SignedTurns;
@@ -44,20 +41,13 @@ use crate::lease_clock::LeaseClock;
 /// Output that one attempt may buffer before it has to wait for the writer. It bounds the memory of an outage (6.4 MB
 /// for 100 attempts) and is large enough that a model's stream does not stall while one write is repeated.
 const MAX_BUFFERED_BYTES: usize = 64 * 1024;
-/// Output that is written without waiting for [`BATCH_DELAY`]. A crash loses at most this much unwritten text, or what
+/// Output that is written without waiting for the batch. A crash loses at most this much unwritten text, or what
 /// came within the delay; larger batches would save few commands.
 const BATCH_BYTES: usize = 4 * 1024;
-/// How long output is batched after a write. A reader does not notice it, and however fast models stream, all attempts
-/// of a worker together cost Redis twenty writes a second, apart from turn entries and full batches.
-const BATCH_DELAY: Duration = Duration::from_millis(50);
 /// How long output that no one follows is batched after a write. Each append costs Redis the same however short it is, and
-/// most jobs of a fleet have no follower; a new one sees the first piece this much later. At 200 ms a streamed word costs Redis
-/// a tenth more.
-const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(250);
-/// Delay before a failed write is repeated. Short, because attempts wait for it; Redis' own timeout (2 s) is what keeps
-/// an outage from becoming a busy loop.
-const RETRY_DELAY: Duration = Duration::from_millis(200);
-
+/// most jobs of a fleet have no follower; a new one sees the first piece this much later. Halfway between the fifth and the sixth
+/// round of writes, 50 ms apart: at 250 ms some jobs would be due in the fifth.
+const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(275);
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flushed {
@@ -407,179 +397,6 @@ impl LogWriter {
         self.inner.flush_now.notify_one();
         answered.await.map_err(|_| BufferClosed)
     }
-
-    /// Writes until `over` is cancelled and nothing is left to write. Dropped in the middle, a write is stored or not.
-    pub async fn run(&self, over: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = self.inner.has_work.notified() => {}
-                () = over.cancelled() => {
-                    if !self.write_with_retry(&over).await {
-                        return;
-                    }
-                }
-            }
-            while self.write_with_retry(&over).await {
-                // What comes next may be batched, unless a caller waits for it.
-                let flush_now = self.inner.flush_now.notified();
-                let _flush_now = tokio::time::timeout(BATCH_DELAY, flush_now).await;
-            }
-        }
-    }
-
-    /// Writes what is buffered; false if there was nothing, or if the worker ends and it cannot be written. A failed
-    /// write is repeated by the next call.
-    async fn write_with_retry(&self, over: &CancellationToken) -> bool {
-        if !self.inner.clock.may_act() {
-            // A worker that slept may wake long after its jobs were reclaimed, or even pruned. What it has buffered is
-            // kept until a renewal finds out whose the jobs are.
-            tokio::time::sleep(RETRY_DELAY).await;
-            return !over.is_cancelled();
-        }
-        match self.write().await {
-            Ok(wrote) => wrote,
-            Err(error) => {
-                tracing::warn!(%error, "could not write output and turns, trying again");
-                tokio::time::sleep(RETRY_DELAY).await;
-                // A worker that ends does not wait for Redis to come back: its leases expire, and the next attempts
-                // resume from what is stored.
-                !over.is_cancelled()
-            }
-        }
-    }
-
-    /// Appends before it finishes: a finish states the length of the whole output.
-    async fn write(&self) -> Result<bool, QueueError> {
-        let appended = self.append().await?;
-        let finishes = std::mem::take(&mut *lock(&self.inner.finishes));
-        if finishes.is_empty() {
-            return Ok(appended);
-        }
-        let requests: Vec<Finish> = finishes.iter().map(|(finish, _)| finish.clone()).collect();
-        match self.inner.work.finish(&requests).await {
-            Ok(finished) => {
-                for ((_, answer), finished) in finishes.into_iter().zip(finished) {
-                    // The attempt may have been dropped while it waited; its job has ended all the same.
-                    let _dropped = answer.send(finished);
-                }
-                Ok(true)
-            }
-            Err(error) if error.is_transient() => {
-                lock(&self.inner.finishes).extend(finishes);
-                self.inner.has_work.notify_one();
-                Err(error)
-            }
-            // Repeating it would hold up all other attempts. Dropping the senders reports the failure to these
-            // attempts; their leases expire.
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Appends what is due in all buffers, in one call; false if nothing is pending.
-    async fn append(&self) -> Result<bool, QueueError> {
-        let buffers: Vec<Arc<AttemptBuffer>> = lock(&self.inner.buffers).values().cloned().collect();
-        let mut written = Vec::new();
-        let mut appends = Vec::new();
-        let mut is_batching = false;
-        for buffer in buffers {
-            match snapshot(&buffer) {
-                Snapshot::Empty => {}
-                Snapshot::Batching => is_batching = true,
-                Snapshot::Due(append, revision) => {
-                    written.push((buffer, revision));
-                    appends.push(append);
-                }
-            }
-        }
-        if appends.is_empty() {
-            return Ok(is_batching);
-        }
-        let answers = match self.inner.work.append(&appends).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                self.inner.has_work.notify_one();
-                return Err(error);
-            }
-        };
-        for (((buffer, revision), append), answer) in written.into_iter().zip(&appends).zip(answers) {
-            match answer {
-                Appended::Stored(_) => remove_stored(&buffer, append, revision, false),
-                Appended::Followed(_) => remove_stored(&buffer, append, revision, true),
-                Appended::Fenced => self.close(append.lease),
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What of a buffer is to be written now.
-enum Snapshot {
-    /// Nothing is pending.
-    Empty,
-    /// What is pending is batched for longer.
-    Batching,
-    /// A copy of what is pending, with its revision.
-    Due(Append, u64),
-}
-
-/// What is pending. The buffer keeps it until it is stored, so that a lost answer is repeated with the same bytes.
-fn snapshot(buffer: &AttemptBuffer) -> Snapshot {
-    let mut pending = buffer.pending();
-    if pending.is_empty() {
-        // Output beyond the cap changes the revision and leaves nothing to write. A caller may wait for it.
-        let revision = pending.revision;
-        drop(pending);
-        buffer.flushed.send_if_modified(|flushed| {
-            let is_behind = matches!(flushed, Flushed::UpTo(done) if *done < revision);
-            if is_behind {
-                *flushed = Flushed::UpTo(revision);
-            }
-            is_behind
-        });
-        return Snapshot::Empty;
-    }
-    if pending.can_wait() {
-        return Snapshot::Batching;
-    }
-    pending.written_at = Some(Instant::now());
-    let append = Append {
-        lease: pending.lease,
-        offset: pending.offset,
-        bytes: pending.bytes.clone(),
-        entries: pending.entries.clone(),
-        finished_turns: pending.finished_turns,
-        waits_for: pending.waits_for.clone(),
-        usage: pending.usage,
-    };
-    Snapshot::Due(append, pending.revision)
-}
-
-/// Removes what was stored from the buffer, which may have grown since, and wakes the callers that wait for it.
-fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64, is_followed: bool) {
-    {
-        let mut pending = buffer.pending();
-        // Only new output reaches followers.
-        pending.is_followed = is_followed || (pending.is_followed && append.bytes.is_empty());
-        pending.flush_requested &= pending.revision != revision;
-        pending.bytes.drain(..append.bytes.len());
-        pending.entries.drain(..append.entries.len());
-        pending.offset += append.bytes.len() as u64;
-        if pending.waits_for == append.waits_for {
-            pending.waits_for = None;
-        }
-        if pending.usage == append.usage {
-            pending.usage = None;
-        }
-    }
-    // After the buffer has room: a writer that wakes checks it.
-    buffer.flushed.send_if_modified(|flushed| {
-        // A buffer that was closed during the write stays so.
-        let is_open = *flushed != Flushed::Fenced;
-        if is_open {
-            *flushed = Flushed::UpTo(revision);
-        }
-        is_open
-    });
 }
 
 #[cfg(test)]

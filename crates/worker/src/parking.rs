@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -53,6 +54,8 @@ pub struct ParkingService {
     waiting: Mutex<u32>,
     open_turn: Option<OpenTurn>,
     has_session_budget: bool,
+    /// Whether its mailbox is known to be empty, until it is read for the first time.
+    begins_without_mail: AtomicBool,
 }
 
 /// The last turn of an earlier run, whose calls may run again.
@@ -74,7 +77,16 @@ impl ParkingService {
         events: mpsc::Sender<WorkerEvent>,
         open_turn: Option<OpenTurn>,
     ) -> Self {
-        Self { inner, work, handle, events, waiting: Mutex::new(0), open_turn, has_session_budget: true }
+        Self {
+            inner,
+            work,
+            handle,
+            events,
+            waiting: Mutex::new(0),
+            open_turn,
+            has_session_budget: true,
+            begins_without_mail: AtomicBool::new(false),
+        }
     }
 
     /// Of a job whose session is known to have no budget: [`SessionState::reserve`] and [`SessionState::cost_limit`] do not ask
@@ -82,6 +94,14 @@ impl ParkingService {
     #[must_use]
     pub fn without_session_budget(mut self) -> Self {
         self.has_session_budget = false;
+        self
+    }
+
+    /// Of an attempt whose mailbox was empty when it was claimed, a moment ago: the first [`Mailbox::mail`] does not ask the
+    /// queue. What was sent since then is found by the next one, before the job completes.
+    #[must_use]
+    pub fn without_mail_yet(mut self) -> Self {
+        self.begins_without_mail = AtomicBool::new(true);
         self
     }
 
@@ -165,7 +185,8 @@ impl ParkingService {
         if !self.handle.parked.load(Ordering::SeqCst) {
             return Ok(());
         }
-        self.take_slot().await
+        // Boxed, because every attempt begins with this call and few are parked then.
+        Box::pin(self.take_slot()).await
     }
 
     /// Waits for a slot without a bound: other jobs hold them. A stop, the job's timeout and a lost lease end the wait
@@ -260,6 +281,9 @@ impl SessionState for ParkingService {
 #[async_trait]
 impl Mailbox for ParkingService {
     async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
+        if self.begins_without_mail.swap(false, Ordering::SeqCst) {
+            return Ok(Vec::new());
+        }
         self.inner.mail().await
     }
 

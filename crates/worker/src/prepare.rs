@@ -89,17 +89,15 @@ async fn read_team(
     claimed: &Claimed,
 ) -> Result<Option<StoredTeam>, PrepareError> {
     let digest = &claimed.spec.team;
-    if let Some(team) = teams.get(digest) {
-        return Ok(Some(team));
-    }
-    let Some(json) = work.team(claimed.session, digest).await? else { return Ok(None) };
-    // Any program that can write to Redis could change what an agent does, and with which tools.
-    if TeamDigest::of(&json) != claimed.spec.team {
-        return Err(PrepareError::AlteredTeam);
-    }
-    let team: StoredTeam = (Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json));
-    teams.insert(digest.clone(), team.clone());
-    Ok(Some(team))
+    let read = async {
+        let Some(json) = work.team(claimed.session, digest).await? else { return Ok(None) };
+        // Any program that can write to Redis could change what an agent does, and with which tools.
+        if TeamDigest::of(&json) != *digest {
+            return Err(PrepareError::AlteredTeam);
+        }
+        Ok(Some((Arc::new(stored::TEAM.from_json::<Team>(&json)?), Arc::from(json))))
+    };
+    teams.get_or_read(digest, read).await
 }
 
 /// The turn and the sequence of a recorded reply.

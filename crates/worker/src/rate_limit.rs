@@ -29,6 +29,7 @@ use legwork_queue::port::Permits;
 use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -48,6 +49,9 @@ const MAX_PLACE_WAIT: Duration = Duration::from_secs(5);
 /// For how long a limit that was found free is not asked for again: a refusal on another worker slows this one that much
 /// later, and a worker with a thousand calls a second asks once.
 const FREE_FOR: Duration = Duration::from_secs(1);
+/// Requests for permits that are in flight at once, of all calls of the worker: enough for any rate of calls, at some 0.3 ms
+/// each. Where thousands of agents start together, the others wait here, and find that the limit is free.
+const MAX_REQUESTS: usize = 16;
 /// Delay before a permit is requested, kept or returned again when Redis could not be asked.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Shorter waits are not reported: a write to Redis for each would cost more than the information is worth.
@@ -67,6 +71,8 @@ pub struct RateLimitedModels {
     metrics: ModelMetrics,
     /// When each limit was last found free. A std mutex: never held over an await.
     free: Mutex<HashMap<String, Instant>>,
+    /// Bounds the requests that are in flight.
+    requests: Semaphore,
     abandoned: Abandoned,
 }
 
@@ -89,7 +95,8 @@ impl RateLimitedModels {
     /// Puts `models` behind the limits of `policy`, which are counted by `permits`.
     pub fn new(models: Arc<dyn ModelPort>, permits: Arc<dyn Permits>, policy: Arc<Policy>) -> Self {
         let (metrics, free, abandoned) = (ModelMetrics::default(), Mutex::default(), Abandoned::default());
-        Self { models, permits, policy, metrics, free, abandoned }
+        let requests = Semaphore::new(MAX_REQUESTS);
+        Self { models, permits, policy, metrics, free, requests, abandoned }
     }
 
     /// The same, with its pauses counted.
@@ -112,16 +119,14 @@ impl RateLimitedModels {
         self.return_abandoned().await;
         let tokens = expected_tokens(request);
         let account = self.models.account(settings);
-        let mut permits =
-            CallPermits { models: self, account: account.clone(), granted: Vec::new(), requested: None };
+        let mut permits = CallPermits::new(self, account.clone());
         // The account first: during a pause no place of another limit is held.
         let limits = self.policy.limits(&settings.provider, &settings.model);
         for (name, limit) in iter::once((account.clone(), RateLimit::default())).chain(limits) {
             let shown = if name == account { settings.reference() } else { name.clone() };
             let waiter = Waiter { deltas, shown, waits_for_pauses: request.waits_for_pauses };
-            let is_free = limit == RateLimit::default() && self.is_free(&name);
             let request = PermitRequest { name, limit, permit: RequestId::random(), tokens, due: None };
-            if is_free {
+            if self.is_free(&request) {
                 permits.granted.push(request);
                 continue;
             }
@@ -136,15 +141,16 @@ impl RateLimitedModels {
 
     /// Waits for one permit, without a bound: the run that makes the call is cancelled from outside. A longer wait is
     /// reported, once for each reason.
-    async fn wait_for_permit(&self, request: &mut PermitRequest, waiter: &Waiter<'_>) -> Result<(), Paused> {
+    async fn wait_for_permit(
+        &self,
+        request: &mut PermitRequest,
+        was_sent: &mut bool,
+        waiter: &Waiter<'_>,
+    ) -> Result<(), Paused> {
         let mut reported = None;
         loop {
-            let (wait, reason) = match self.permits.take(request).await {
-                Ok(Permitted::Go) => break,
-                Ok(Permitted::Free) => {
-                    self.free().insert(request.name.clone(), Instant::now());
-                    break;
-                }
+            let (wait, reason) = match self.take(request, was_sent).await {
+                Ok(Permitted::Go | Permitted::Free) => break,
                 Ok(Permitted::Wait { pause, due, why }) => {
                     // The place in line: the next request is for this time.
                     request.due = Some(due);
@@ -175,13 +181,30 @@ impl RateLimitedModels {
         Ok(())
     }
 
+    /// Requests a permit once it is this call's turn, unless the limit was found free by then.
+    async fn take(&self, request: &PermitRequest, was_sent: &mut bool) -> Result<Permitted, QueueError> {
+        // Never closed.
+        let _turn = self.requests.acquire().await;
+        if self.is_free(request) {
+            return Ok(Permitted::Free);
+        }
+        *was_sent = true;
+        let permitted = self.permits.take(request).await?;
+        if permitted == Permitted::Free {
+            self.free().insert(request.name.clone(), Instant::now());
+        }
+        Ok(permitted)
+    }
+
     fn free(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a limit was found to be free within the last [`FREE_FOR`], and no call was refused since.
-    fn is_free(&self, name: &str) -> bool {
-        self.free().get(name).is_some_and(|since| since.elapsed() < FREE_FOR)
+    /// Whether a limit that is not configured was found to be free within the last [`FREE_FOR`], and no call was refused
+    /// since.
+    fn is_free(&self, request: &PermitRequest) -> bool {
+        request.limit == RateLimit::default()
+            && self.free().get(&request.name).is_some_and(|since| since.elapsed() < FREE_FOR)
     }
 
     /// Returns the permits of calls that were dropped. One that could not be returned is kept for the next call.
@@ -237,15 +260,23 @@ struct CallPermits<'a> {
     granted: Vec<PermitRequest>,
     /// The one that is waited for. Kept from before it is requested: dropped while it waits, its place is given up.
     requested: Option<PermitRequest>,
+    /// Whether the queue may know of that one.
+    was_sent: bool,
 }
 
-impl CallPermits<'_> {
+impl<'a> CallPermits<'a> {
+    /// None yet, of a call that counts against this account.
+    fn new(models: &'a RateLimitedModels, account: String) -> Self {
+        Self { models, account, granted: Vec::new(), requested: None, was_sent: false }
+    }
+
     /// Waits for one more permit, and keeps those that were granted before.
     async fn add(&mut self, request: PermitRequest, waiter: &Waiter<'_>) -> Result<(), Paused> {
-        let (models, granted) = (self.models, &self.granted);
+        let (models, granted, was_sent) = (self.models, &self.granted, &mut self.was_sent);
+        *was_sent = false;
         let request = self.requested.insert(request);
         tokio::select! {
-            waited = models.wait_for_permit(request, waiter) => waited?,
+            waited = models.wait_for_permit(request, was_sent, waiter) => waited?,
             never = keep_alive(models, granted) => match never {},
         }
         self.granted.extend(self.requested.take());
@@ -282,7 +313,7 @@ impl Drop for CallPermits<'_> {
     fn drop(&mut self) {
         let in_flight = std::mem::take(&mut self.granted).into_iter().filter(needs_return);
         // What was not granted gives its place back, and all the tokens that it stood for.
-        let waiting = self.requested.take().map(|request| {
+        let waiting = self.requested.take().filter(|_| self.was_sent).map(|request| {
             let beyond = -i64::try_from(request.tokens).unwrap_or(i64::MAX);
             (request, beyond)
         });
@@ -302,7 +333,8 @@ impl ModelPort for RateLimitedModels {
 
     async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         let ModelCall { settings, request, deltas } = call;
-        let mut permits = self.acquire(settings, request, &deltas).await?;
+        // Boxed, so that it is not held for as long as the model answers.
+        let mut permits = Box::pin(self.acquire(settings, request, &deltas)).await?;
         let answer = tokio::select! {
             answer = self.models.stream(ModelCall { settings, request, deltas }) => answer,
             never = keep_alive(self, &permits.granted) => match never {},

@@ -16,6 +16,7 @@ use legwork_agent::Ports;
 use legwork_agent::blocking::BlockingThreads;
 use legwork_agent::environment::Confinement;
 use legwork_agent::environment::Inherited;
+use legwork_agent::environment::Variables;
 use legwork_agent::journal::Journal as _;
 use legwork_agent::journal::TurnEntry;
 use legwork_agent::model::ModelPort;
@@ -55,7 +56,7 @@ use crate::permits::Permits;
 #[derive(Debug)]
 pub struct Run {
     /// The claimed job.
-    pub claimed: Claimed,
+    pub claimed: Arc<Claimed>,
     /// Its team; `None` where it was pruned.
     pub team: Option<Arc<Team>>,
     /// The turn entries of earlier attempts and runs; the agent resumes after them.
@@ -149,8 +150,8 @@ impl WorkDir {
 pub struct AgentRunner {
     /// The models that agents call.
     pub models: Arc<dyn ModelPort>,
-    /// The worker's environment, from which agents get theirs; see [`for_agents`].
-    pub variables: BTreeMap<String, String>,
+    /// What agents get of the worker's environment.
+    pub variables: AgentVariables,
     /// Which of it their commands get without asking.
     pub inherited: Inherited,
     /// What is run at all.
@@ -188,9 +189,10 @@ impl AgentRunner {
         let guard = self.guard.of_job(claimed.lease.id, restrictions);
         let mut environment = for_agents(&self.variables, self.inherited, folder);
         // The job's trace takes the place of the worker's own.
-        environment.variables.remove(TRACEPARENT);
-        let trace = claimed.spec.trace.iter().map(|trace| (TRACEPARENT.to_owned(), trace.to_string()));
-        environment.variables.extend(trace);
+        match &claimed.spec.trace {
+            Some(trace) => environment.variables.insert(TRACEPARENT.to_owned(), trace.to_string()),
+            None => environment.variables.remove(TRACEPARENT),
+        }
         Ok((Environment { guard, confinement, blocking, ..environment }, group))
     }
 }
@@ -206,6 +208,84 @@ impl AgentRunner {
             is_confined.then(|| Confinement { folder: folder.to_owned(), readable, user: user.clone() });
         let sandbox = sandbox.map(|common| Sandbox { writable: vec![folder.to_owned()], ..common });
         (Restrictions { sandbox, user, group }, confinement)
+    }
+
+    /// What the agent of a run is given. The error is the end of a run that cannot begin here, or at all.
+    async fn begin(&self, run: Run) -> Result<Begun, RunEnd> {
+        let usage = Usage::default();
+        let rejected =
+            |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
+        let Some(team) = run.team else {
+            return Err(rejected("the job's team is no longer stored".to_owned()));
+        };
+        let spec = &run.claimed.spec;
+        let Some(agent) = team.agent(&spec.agent) else {
+            return Err(rejected(format!("the team has no agent `{}`", spec.agent)));
+        };
+        if let Err(unpermitted) = self.permits.check(&team, agent) {
+            return Err(RunEnd::Lacks(unpermitted.lacking()));
+        }
+        let (environment, group) = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await
+        {
+            Some(found) => found.map_err(RunEnd::Lacks)?,
+            None => return Err(RunEnd::Ended(Outcome::Stopped { usage })),
+        };
+        if self.needs_keys
+            && let Err(missing) = preflight(agent, &environment)
+        {
+            return Err(RunEnd::Lacks(missing.to_string()));
+        }
+        if let Some(line) = continuation(run.claimed.attempt, run.follows, run.finished_turns + 1) {
+            if is_at_rest(&run.recorded) {
+                // The agent may never write again.
+                run.journal.set_heading(line);
+            } else if run.journal.output(&line).await.is_err() {
+                return Err(RunEnd::Ended(Outcome::Lost));
+            }
+        }
+        let assignment = Assignment {
+            recorded: run.recorded,
+            prices: run.prices,
+            ..assignment(&run.claimed, Arc::clone(&team))
+        };
+        let ports = Ports {
+            models: Arc::clone(&self.models),
+            journal: run.journal,
+            background: Arc::clone(&run.background) as _,
+            session_state: Arc::clone(&run.background) as _,
+            mailbox: run.background,
+            person: run.person,
+            environment: Arc::new(environment),
+        };
+        Ok(Begun { assignment, ports, cancel: run.cancel, group })
+    }
+}
+
+/// What the agent of a run is given.
+struct Begun {
+    assignment: Assignment,
+    ports: Ports,
+    cancel: CancellationToken,
+    /// That of its commands.
+    group: Option<Arc<RunGroup>>,
+}
+
+/// What a job's agent is to do, from its beginning.
+fn assignment(claimed: &Claimed, team: Arc<Team>) -> Assignment {
+    let spec = &claimed.spec;
+    let pot = || format!("job.{}", claimed.lease.id.uuid());
+    Assignment {
+        agent: spec.agent.clone(),
+        team,
+        opening: Opening::Delegated {
+            task: spec.task.clone(),
+            expected_output: spec.expected_output.clone(),
+        },
+        recorded: Vec::new(),
+        budget: spec.budget.and_then(SpendingLimit::tokens),
+        max_cost: spec.budget.and_then(SpendingLimit::money).map(|max| CostLimit { pot: pot(), max }),
+        prices: Prices::default(),
+        safety: spec.safety,
     }
 }
 
@@ -227,22 +307,29 @@ fn is_at_rest(recorded: &[TurnEntry]) -> bool {
     matches!(Transcript::new(Vec::new(), recorded).next(None), Step::Finish { .. })
 }
 
-/// The environment of agents, of which their commands get what `inherited` says: all of the program's, without the Redis
-/// URL and the bearer token of our own server, which would give access to every job of the fleet, without what signs
-/// notifications, and without the service manager's socket. Its secrets are those of the program.
-pub fn for_agents(
-    variables: &BTreeMap<String, String>,
-    inherited: Inherited,
-    working_dir: PathBuf,
-) -> Environment {
-    let secrets = Arc::new(Secrets::of(variables));
-    let mut variables = variables.clone();
-    variables.remove(REDIS_URL);
-    variables.remove(MCP_TOKEN);
-    variables.remove(WEBHOOK_SECRET);
-    variables.remove(WEBHOOK_SECRET_FILE);
-    variables.remove(NOTIFY_SOCKET);
-    Environment { inherited, secrets, ..Environment::new(variables, working_dir) }
+/// What agents get of a program's variables: all but the Redis URL and the bearer token of our own server, which would give
+/// access to every job of the fleet, what signs notifications, and the service manager's socket. Its secrets are those of the
+/// program. Cheap to clone, because each job has them.
+#[derive(Debug, Clone, Default)]
+pub struct AgentVariables {
+    variables: Variables,
+    secrets: Arc<Secrets>,
+}
+
+impl From<BTreeMap<String, String>> for AgentVariables {
+    fn from(mut variables: BTreeMap<String, String>) -> Self {
+        let secrets = Arc::new(Secrets::of(&variables));
+        for name in [REDIS_URL, MCP_TOKEN, WEBHOOK_SECRET, WEBHOOK_SECRET_FILE, NOTIFY_SOCKET] {
+            variables.remove(name);
+        }
+        Self { variables: variables.into(), secrets }
+    }
+}
+
+/// The environment of agents, of which their commands get what `inherited` says.
+pub fn for_agents(variables: &AgentVariables, inherited: Inherited, working_dir: PathBuf) -> Environment {
+    let AgentVariables { variables, secrets } = variables.clone();
+    Environment { variables, inherited, secrets, ..Environment::new(BTreeMap::new(), working_dir) }
 }
 
 #[async_trait]
@@ -254,64 +341,16 @@ impl Runner for AgentRunner {
     }
 
     async fn run(&self, run: Run) -> RunEnd {
-        let usage = Usage::default();
-        let rejected =
-            |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
-        let Some(team) = run.team else {
-            return rejected("the job's team is no longer stored".to_owned());
-        };
-        let spec = run.claimed.spec.clone();
-        let Some(agent) = team.agent(&spec.agent) else {
-            return rejected(format!("the team has no agent `{}`", spec.agent));
-        };
-        if let Err(unpermitted) = self.permits.check(&team, agent) {
-            return RunEnd::Lacks(unpermitted.lacking());
-        }
-        let (environment, group) = match run.cancel.run_until_cancelled(self.environment(&run.claimed)).await
-        {
-            Some(Ok(found)) => found,
-            Some(Err(lacking)) => return RunEnd::Lacks(lacking),
-            None => return RunEnd::Ended(Outcome::Stopped { usage }),
-        };
-        if self.needs_keys
-            && let Err(missing) = preflight(agent, &environment)
-        {
-            return RunEnd::Lacks(missing.to_string());
-        }
-        if let Some(line) = continuation(run.claimed.attempt, run.follows, run.finished_turns + 1) {
-            if is_at_rest(&run.recorded) {
-                // The agent may never write again.
-                run.journal.set_heading(line);
-            } else if run.journal.output(&line).await.is_err() {
-                return RunEnd::Ended(Outcome::Lost);
+        // In boxes of their own: what a run needs to begin is freed before it waits for its model.
+        match Box::pin(self.begin(run)).await {
+            Ok(Begun { assignment, ports, cancel, group }) => {
+                let commands = Commands(group);
+                let outcome = Box::pin(legwork_agent::run(assignment, ports, cancel)).await;
+                commands.end().await;
+                RunEnd::Ended(outcome)
             }
+            Err(end) => end,
         }
-        let commands = Commands(group);
-        let assignment = Assignment {
-            agent: spec.agent,
-            team: Arc::clone(&team),
-            opening: Opening::Delegated { task: spec.task, expected_output: spec.expected_output },
-            recorded: run.recorded,
-            budget: spec.budget.and_then(SpendingLimit::tokens),
-            max_cost: spec
-                .budget
-                .and_then(SpendingLimit::money)
-                .map(|max| CostLimit { pot: format!("job.{}", run.claimed.lease.id.uuid()), max }),
-            prices: run.prices,
-            safety: spec.safety,
-        };
-        let ports = Ports {
-            models: Arc::clone(&self.models),
-            journal: run.journal,
-            background: Arc::clone(&run.background) as _,
-            session_state: Arc::clone(&run.background) as _,
-            mailbox: run.background,
-            person: run.person,
-            environment: Arc::new(environment),
-        };
-        let outcome = legwork_agent::run(assignment, ports, run.cancel).await;
-        commands.end().await;
-        RunEnd::Ended(outcome)
     }
 }
 

@@ -270,7 +270,7 @@ pub(crate) fn runner(
     let restrictions = Restrictions { sandbox, user, group: None };
     Ok(Arc::new(AgentRunner {
         models,
-        variables,
+        variables: variables.into(),
         inherited,
         permits,
         restrictions,

@@ -4,7 +4,7 @@
 //! event                         actions
 //! Started                       Claim
 //! ClaimAnswered with jobs       Launch each, then Claim again once a slot is free
-//! ClaimAnswered without jobs    AwaitWork while a slot is free
+//! ClaimAnswered without jobs    AwaitWork while a slot is free, and then claim without being asked
 //! Woken                         Claim; ReturnWake where no slot is free
 //! ClaimAnswered, to be clear    ReturnWake where the claim followed a wake token; Rest while a slot is free, then Claim
 //! AttemptEnded, Parked          GrantSlot to the attempt that has waited longest for one, else Claim
@@ -42,7 +42,7 @@ pub enum WorkerEvent {
         /// Whether the answer of a shard is missing: the claim may have taken jobs there.
         unanswered: bool,
     },
-    /// The wait for work is over. The claimer waits for the next order.
+    /// The wait for work is over, and nothing was claimed. The claimer waits for the next order.
     Woken {
         /// Whether a wake token was taken, so that no other worker is woken by it.
         has_token: bool,
@@ -75,8 +75,13 @@ pub enum Action {
         /// Whether the worker holds nothing, so that it may get a job in quarantine.
         idle: bool,
     },
-    /// Order a wait for work.
-    AwaitWork,
+    /// Order a wait for work, and a claim right after it.
+    AwaitWork {
+        /// How many jobs that claim may take at most; 0 for no claim, and [`WorkerEvent::Woken`] as the answer.
+        slots: u32,
+        /// Whether the worker holds nothing, as for a claim.
+        idle: bool,
+    },
     /// Order a pause in which no wake token is taken.
     Rest,
     /// Return the wake token of the last wait: another worker may have a slot for the job.
@@ -111,7 +116,10 @@ enum ClaimerOrder {
     Claim {
         reserved: u32,
     },
-    AwaitWork,
+    /// The same, once there is work.
+    AwaitWork {
+        reserved: u32,
+    },
 }
 
 /// Whether an active attempt counts against the slots.
@@ -168,8 +176,8 @@ impl Supervisor {
     /// How many slots are kept for the jobs of the claim that is being made.
     pub fn reserved_slots(&self) -> u32 {
         match self.order {
-            ClaimerOrder::Claim { reserved } => reserved,
-            ClaimerOrder::None | ClaimerOrder::AwaitWork => 0,
+            ClaimerOrder::Claim { reserved } | ClaimerOrder::AwaitWork { reserved } => reserved,
+            ClaimerOrder::None => 0,
         }
     }
 
@@ -323,11 +331,12 @@ impl Supervisor {
             Phase::Draining if self.unanswered => self.claim(0, actions),
             // A full worker takes neither jobs nor wake tokens, which are for workers that can claim.
             Phase::Serving if free == 0 => {}
-            Phase::Serving if found_nothing => {
-                self.order = ClaimerOrder::AwaitWork;
+            Phase::Serving if must_rest => {
                 // A wait for work would take wake tokens from workers that can claim.
-                actions.push(if must_rest { Action::Rest } else { Action::AwaitWork });
+                self.order = ClaimerOrder::AwaitWork { reserved: 0 };
+                actions.push(Action::Rest);
             }
+            Phase::Serving if found_nothing => self.await_work(free, actions),
             Phase::Serving => self.claim(free, actions),
             Phase::Draining if self.active.is_empty() => {
                 self.phase = Phase::Done;
@@ -335,6 +344,15 @@ impl Supervisor {
             }
             Phase::Draining | Phase::Done => {}
         }
+    }
+
+    /// The wait may take seconds, in which no other gets the slots of the claim after it. So there is none where a parked
+    /// attempt may need one of them.
+    fn await_work(&mut self, free: u32, actions: &mut Vec<Action>) {
+        let has_parked = self.active.values().any(|slot| *slot == SlotUse::Parked);
+        let slots = if has_parked { 0 } else { free };
+        self.order = ClaimerOrder::AwaitWork { reserved: slots };
+        actions.push(Action::AwaitWork { slots, idle: slots > 0 && self.is_idle() });
     }
 
     fn claim(&mut self, slots: u32, actions: &mut Vec<Action>) {
@@ -391,6 +409,14 @@ mod tests {
         Action::Claim { slots, idle: true }
     }
 
+    fn await_work(slots: u32) -> Action {
+        Action::AwaitWork { slots, idle: false }
+    }
+
+    fn idle_await_work(slots: u32) -> Action {
+        Action::AwaitWork { slots, idle: true }
+    }
+
     #[test]
     fn claims_while_slots_are_free() {
         let mut worker = Supervisor::new(3, false);
@@ -406,8 +432,30 @@ mod tests {
     fn waits_for_work_when_there_was_none() {
         let mut worker = Supervisor::new(1, false);
         worker.handle(WorkerEvent::Started);
-        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+        assert_eq!(worker.handle(answered(&[])), [idle_await_work(1)]);
         assert_eq!(worker.handle(woken()), [idle_claim(1)]);
+        // The claim after the wait found nothing either.
+        worker.handle(answered(&[]));
+        assert_eq!(worker.handle(answered(&[])), [idle_await_work(1)]);
+        assert_eq!(worker.handle(lost(&[])), [idle_claim(1)]);
+    }
+
+    #[test]
+    fn the_claim_after_a_wait_is_for_slots_that_no_attempt_may_need() {
+        let mut worker = Supervisor::new(3, false);
+        let jobs = attempts(3);
+        worker.handle(WorkerEvent::Started);
+        worker.handle(answered(&jobs[..1]));
+        assert_eq!(worker.handle(answered(&[])), [await_work(2)]);
+        assert_eq!((worker.used_slots(), worker.reserved_slots()), (1, 2));
+        // An attempt that parks meanwhile gets its own slot back.
+        assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), []);
+        assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
+        let launched = [Action::Launch(jobs[1]), Action::Launch(jobs[2])];
+        assert_eq!(worker.handle(answered(&jobs[1..])), launched);
+        worker.handle(WorkerEvent::AttemptEnded(jobs[1]));
+        worker.handle(WorkerEvent::Parked(jobs[0]));
+        assert_eq!(worker.handle(answered(&[])), [await_work(0)]);
     }
 
     #[test]
@@ -454,7 +502,7 @@ mod tests {
         worker.handle(WorkerEvent::Started);
         worker.handle(answered(&jobs));
         worker.handle(WorkerEvent::Parked(jobs[0]));
-        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+        assert_eq!(worker.handle(answered(&[])), [await_work(0)]);
         assert_eq!(worker.handle(WorkerEvent::SlotRequested(jobs[0])), [Action::GrantSlot(jobs[0])]);
         assert_eq!(worker.handle(woken()), [Action::ReturnWake]);
         assert_eq!(worker.handle(WorkerEvent::AttemptEnded(jobs[0])), [idle_claim(1)]);
@@ -468,7 +516,7 @@ mod tests {
             worker.handle(WorkerEvent::Started);
             worker.handle(answered(&jobs[..1]));
             assert_eq!(worker.handle(WorkerEvent::Parked(jobs[0])), []);
-            assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+            assert_eq!(worker.handle(answered(&[])), [await_work(0)]);
             assert_eq!(worker.handle(woken()), [idle_claim(3)]);
             assert_eq!(worker.handle(quarantined(jobs[1])), [Action::Launch(jobs[1])]);
             // Neither a parked attempt nor what a lost claim brings gets a slot alongside it.
@@ -617,7 +665,7 @@ mod tests {
         worker.handle(answered(&jobs));
         assert_eq!(worker.handle(WorkerEvent::QueueIdle), []);
         worker.handle(WorkerEvent::AttemptEnded(jobs[0]));
-        assert_eq!(worker.handle(answered(&[])), [Action::AwaitWork]);
+        assert_eq!(worker.handle(answered(&[])), [idle_await_work(1)]);
         assert_eq!(worker.handle(WorkerEvent::QueueIdle), [Action::StopClaiming]);
         assert_eq!(worker.handle(woken()), [Action::ReturnWake, Action::Exit]);
     }
@@ -660,7 +708,7 @@ mod tests {
         fn apply(&mut self, event: WorkerEvent) {
             for action in self.worker.handle(event) {
                 match action {
-                    Action::Claim { .. } | Action::AwaitWork | Action::Rest => {
+                    Action::Claim { .. } | Action::AwaitWork { .. } | Action::Rest => {
                         assert_eq!(self.order.replace(action), None, "one order at a time");
                     }
                     Action::Launch(lease) => self.running.push(lease),
@@ -680,9 +728,16 @@ mod tests {
             }
         }
 
-        /// The claimer reports on its order; the answer of a claim may be lost, and later brings what it took.
+        /// The claimer reports on its order; the answer of a claim may be lost, and later brings what it took. A wait may end
+        /// without a claim.
         fn report(&mut self, index: usize, is_lost: bool) {
-            match self.order.take() {
+            let order = match self.order.take() {
+                Some(Action::AwaitWork { slots, idle }) if slots > 0 && !index.is_multiple_of(5) => {
+                    Some(Action::Claim { slots, idle })
+                }
+                order => order,
+            };
+            match order {
                 Some(Action::Claim { slots, .. }) if is_lost => {
                     // A repeat of a claim that was done takes nothing more.
                     self.unreported = self.unreported.max(index % (slots as usize + 1));
@@ -743,7 +798,7 @@ mod tests {
             assert!(!is_alone || used == 1, "a job in quarantine is alone");
             let is_full = used + reserved == self.slots || is_alone;
             assert!(is_full || self.asking.is_empty(), "a free slot is granted at once");
-            let waits = self.order == Some(Action::AwaitWork);
+            let waits = matches!(self.order, Some(Action::AwaitWork { .. }));
             assert!(
                 is_full || self.worker.is_draining() || self.order.is_some(),
                 "a free slot is claimed for"

@@ -173,7 +173,7 @@ impl Worker {
         let claimer = self.start_claimer(tasks, &context, renewals);
         Driver {
             supervisor: Supervisor::new(self.settings.slots, self.settings.until_idle),
-            context,
+            context: Arc::new(context),
             events: events_rx,
             claimer,
             load: self.health.load.clone(),

@@ -89,11 +89,19 @@ impl Pair {
         self.servers[server].text("INFO replication").contains("role:master")
     }
 
-    /// Whether one is the master and the other follows it.
-    pub fn is_whole(&self) -> bool {
+    /// The master, where the other one follows it.
+    pub fn followed_master(&self) -> Option<usize> {
         let follows =
             |replica: usize| self.servers[replica].text("INFO replication").contains("master_link_status:up");
-        self.lost.is_none() && matches!(self.masters()[..], [master] if follows(1 - master))
+        match self.masters()[..] {
+            [master] if self.lost.is_none() && follows(1 - master) => Some(master),
+            _ => None,
+        }
+    }
+
+    /// Whether one is the master and the other follows it.
+    pub fn is_whole(&self) -> bool {
+        self.followed_master().is_some()
     }
 
     /// Whether the server that was not lost is the master.
@@ -101,14 +109,13 @@ impl Pair {
         self.lost.is_some_and(|(server, _)| self.is_master(1 - server))
     }
 
-    /// Loses the master with all that its replica lacks.
-    pub fn lose_master(&mut self, loss: Loss) {
-        self.lose(self.master(), loss);
-    }
-
-    /// Loses the replica.
-    pub fn lose_replica(&mut self, loss: Loss) {
-        self.lose(1 - self.master(), loss);
+    /// Loses one of the two, with all that the other lacks.
+    pub fn lose(&mut self, server: usize, loss: Loss) {
+        match loss {
+            Loss::Killed => self.servers[server].kill(),
+            Loss::Frozen => self.servers[server].signal(Signal::STOP),
+        }
+        self.lost = Some((server, loss));
     }
 
     /// Has the writes of the master wait until its replica has all that the master acknowledged, and loses the master then.
@@ -129,15 +136,6 @@ impl Pair {
             expect_ok(writing, "CLIENT UNPAUSE");
         }
         is_settled
-    }
-
-    /// Loses one of the two, without a word to the other.
-    pub(super) fn lose(&mut self, server: usize, loss: Loss) {
-        match loss {
-            Loss::Killed => self.servers[server].kill(),
-            Loss::Frozen => self.servers[server].signal(Signal::STOP),
-        }
-        self.lost = Some((server, loss));
     }
 
     /// Starts or continues the server that was lost, and returns it; `None` if none was.

@@ -90,7 +90,12 @@ impl Watched {
 
     /// Whether one server is the master, the other follows it, and all Sentinels say so.
     pub fn is_whole(&self) -> bool {
-        self.pair.is_whole() && self.is_named(self.pair.master())
+        self.settled_master().is_some()
+    }
+
+    /// The master that the other server follows, where all Sentinels name it.
+    pub fn settled_master(&self) -> Option<usize> {
+        self.pair.followed_master().filter(|&master| self.is_named(master))
     }
 
     /// Has a server that takes itself for the master, and was replaced, follow the one that all Sentinels name; whether there was

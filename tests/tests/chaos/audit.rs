@@ -119,9 +119,6 @@ impl<'f> Audit<'f> {
     /// Checks every job; panics at the first that is wrong. What a durable ledger does not hold is counted and printed.
     pub(crate) fn check(&self, ledger: Ledger) {
         self.check_accepted();
-        for job in self.jobs.values().filter(|job| !self.is_hostile(job) && text(job, "status") == "failed") {
-            assert_eq!(text(job, "cause"), "worker_lost", "{job}");
-        }
         if ledger == Ledger::Exact {
             // Where masters are replaced there may be few calls.
             assert_eq!(self.wires().len(), 5, "all APIs are spoken");
@@ -170,6 +167,8 @@ impl<'f> Audit<'f> {
             match text(job, "status") {
                 "completed" => complaints.extend(self.wrong_output(job)),
                 "stopped" => complaints.extend(self.wrong_stop(job)),
+                // A notice whose acknowledgement was lost comes again, and takes a turn that the script does not have.
+                _ if text(job, "cause") != "worker_lost" => complaints.push(format!("failed: {job}")),
                 _ => {}
             }
             if text(job, "agent") == "runs" {

@@ -53,8 +53,9 @@ pub(crate) const AGENTS: [(&str, usize); 4] = [("talks", 0), ("runs", 0), ("wait
 const HOSTILE: u64 = 12;
 /// How long such a job may run.
 const HOSTILE_TIMEOUT: &str = "8s";
-/// How long a client retries one call. No fault lasts longer than 4 s, but several can follow each other.
-const MAX_RETRY_TIME: Duration = Duration::from_secs(60);
+/// How long a client retries one call. No fault lasts longer than 4 s, but several can follow each other, and after a failover
+/// it takes some seconds until a replica confirms again.
+const MAX_RETRY_TIME: Duration = Duration::from_secs(120);
 
 fn dispatches(agent: &str, child: &str) -> Value {
     json!({"name": "run_background_agent", "arguments": {"agent": agent, "task": format!("{{{{task}}}}.{child}")}})

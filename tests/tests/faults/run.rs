@@ -223,7 +223,7 @@ impl Run {
         let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
         let runner = AgentRunner {
             models: Arc::clone(models) as Arc<dyn ModelPort>,
-            variables: BTreeMap::from([("PATH".to_owned(), path)]),
+            variables: BTreeMap::from([("PATH".to_owned(), path)]).into(),
             work_dir: WorkDir::Shared(work_dir),
             needs_keys: false,
             guard: Guard::default(),

@@ -68,11 +68,16 @@ impl HookRunner<'_> {
         tool: Option<&str>,
         details: Value,
     ) -> Result<Decision, Halt> {
-        let mut decision = Decision::default();
         let matching = hooks::matching(&self.agent.hooks, event, tool);
         if matching.is_empty() {
-            return Ok(decision);
+            return Ok(Decision::default());
         }
+        // Boxed: most agents have no hooks, and every step of a run has this call.
+        Box::pin(self.run_all(event, matching, details)).await
+    }
+
+    async fn run_all(&self, event: &str, matching: Vec<&Hook>, details: Value) -> Result<Decision, Halt> {
+        let mut decision = Decision::default();
         let mut input = Map::from_iter([
             ("hook_event_name".to_owned(), json!(event)),
             ("agent_name".to_owned(), json!(self.agent.name)),

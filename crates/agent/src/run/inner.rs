@@ -148,7 +148,7 @@ impl RunState<'_> {
                 runs: Arc::clone(&runs),
                 number,
             }),
-            ..self.ports.clone()
+            ..Ports::clone(&self.ports)
         };
         // A run holds the state of its calls: without the box its size would have no end.
         match Box::pin(run(assignment, ports, self.cancel.clone())).await {

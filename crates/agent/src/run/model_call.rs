@@ -5,9 +5,11 @@
 //! [`call_once`](RunState::call_once) streams one try.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures::future::try_join;
 use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
@@ -24,6 +26,7 @@ use super::written::Written;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
+use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::model::Delta;
 use crate::model::ModelCall;
@@ -80,7 +83,7 @@ impl RunState<'_> {
     pub(super) async fn call_model(&mut self, turn: u32) -> Result<Result<(), NoReply>, Halt> {
         self.before_model_call(turn).await?;
         let agent = self.current.agent;
-        let mut request = ModelRequest {
+        let request = ModelRequest {
             agent: agent.name.clone(),
             turn,
             messages: self.request_messages(),
@@ -98,7 +101,25 @@ impl RunState<'_> {
         if used_fallback {
             self.first_model_cooldown_until = Instant::now().checked_add(self.cooldown());
         }
-        let ModelReply { mut message, mut end } = first;
+        let message = if first.end == ReplyEnd::Paused {
+            // Boxed, as what follows is: see `run`.
+            match Box::pin(self.continued(request, first)).await? {
+                Ok(message) => message,
+                Err(no_reply) => return Ok(Err(no_reply)),
+            }
+        } else {
+            first.message
+        };
+        Box::pin(self.record_reply(turn, message)).await.map(Ok)
+    }
+
+    /// The whole of a reply that the provider paused, perhaps several times.
+    async fn continued(
+        &mut self,
+        mut request: ModelRequest,
+        paused: ModelReply,
+    ) -> Result<Result<AssistantMessage, NoReply>, Halt> {
+        let ModelReply { mut message, mut end } = paused;
         let mut pauses = 0;
         while end == ReplyEnd::Paused {
             pauses += 1;
@@ -116,9 +137,14 @@ impl RunState<'_> {
             message = message.continued_by(&next.message);
             end = next.end;
         }
+        Ok(Ok(message))
+    }
+
+    /// Records the reply of a turn.
+    async fn record_reply(&mut self, turn: u32, message: AssistantMessage) -> Result<(), Halt> {
         let text = message.text.clone();
         self.record(TurnEntry::Reply { turn, message }).await?;
-        self.after_model_call(turn, &text).await.map(Ok)
+        self.after_model_call(turn, &text).await
     }
 
     /// How long the first model is skipped after another had to answer.
@@ -143,13 +169,13 @@ impl RunState<'_> {
         let mut written = Written::after(separator);
         for (number, settings) in (1..).zip(models) {
             let is_last = number == models.len();
-            let retries = Retries::new(max_retries, is_last);
+            let mut retries = Retries::new(max_retries, is_last);
             let request = if is_last {
                 Cow::Borrowed(request)
             } else {
                 Cow::Owned(ModelRequest { waits_for_pauses: false, ..request.clone() })
             };
-            match self.call_with_retries(settings, &request, retries, &mut written).await? {
+            match self.call_with_retries(settings, &request, &mut retries, &mut written).await? {
                 Ok(reply) => return Ok(Ok((reply, !failures.is_empty()))),
                 Err(error) => {
                     is_window_full |= matches!(error, ModelError::WindowFull { .. });
@@ -187,8 +213,10 @@ impl RunState<'_> {
             AgentKind::Command { .. } => None,
         });
         let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
-        let all: Vec<ModelSettings> =
+        let mut all: Vec<ModelSettings> =
             first.into_iter().chain(fallback).map(|model| self.ports.environment.model(&model)).collect();
+        // Mostly one, in room for four.
+        all.shrink_to_fit();
         let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
         if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
     }
@@ -198,30 +226,48 @@ impl RunState<'_> {
         &mut self,
         settings: &ModelSettings,
         request: &ModelRequest,
-        mut retries: Retries,
+        retries: &mut Retries,
         written: &mut Written,
     ) -> Result<Result<ModelReply, ModelError>, Halt> {
-        let turn = request.turn;
         loop {
             self.write_text(written.begin_try()).await?;
-            self.ports.journal.note(RunEvent::ModelAsked { turn, model: settings.reference() });
+            let model = settings.reference();
+            self.ports.journal.note(RunEvent::ModelAsked { turn: request.turn, model });
             let answer = self.call_once(settings, request, written).await?;
-            let used = answer.as_ref().map(|reply| reply.message.usage).unwrap_or_default();
-            let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
-                Ok(reply) => {
-                    self.count_cost(settings, reply.message.usage);
-                    self.write_text(&written.end_reply()).await?;
-                    return Ok(Ok(reply));
-                }
-                Err(error) => error,
-            };
-            self.record_wasted(turn, used).await?;
-            let Some(delay) = retries.next_delay(&error, rand::random()) else { return Ok(Err(error)) };
-            self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
-            self.unless_cancelled(tokio::time::sleep(delay)).await?;
-            // The lease may have run out during the delay.
-            self.check_lease().await?;
+            let judged = Box::pin(self.judge(settings, request.turn, answer, retries, written)).await?;
+            if let ControlFlow::Break(answer) = judged {
+                return Ok(answer);
+            }
         }
+    }
+
+    /// Takes a usable reply, waits until the model may be called again, or gives it up.
+    async fn judge(
+        &mut self,
+        settings: &ModelSettings,
+        turn: u32,
+        answer: Result<ModelReply, ModelError>,
+        retries: &mut Retries,
+        written: &mut Written,
+    ) -> Result<ControlFlow<Result<ModelReply, ModelError>>, Halt> {
+        let used = answer.as_ref().map(|reply| reply.message.usage).unwrap_or_default();
+        let error = match answer.and_then(|reply| verdict::usable(settings, reply)) {
+            Ok(reply) => {
+                self.count_cost(settings, reply.message.usage);
+                self.write_text(&written.end_reply()).await?;
+                return Ok(ControlFlow::Break(Ok(reply)));
+            }
+            Err(error) => error,
+        };
+        self.record_wasted(turn, used).await?;
+        let Some(delay) = retries.next_delay(&error, rand::random()) else {
+            return Ok(ControlFlow::Break(Err(error)));
+        };
+        self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
+        self.unless_cancelled(tokio::time::sleep(delay)).await?;
+        // The lease may have run out during the delay.
+        self.check_lease().await?;
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Records the tokens of a reply that no turn can be made of: they were paid for.
@@ -262,8 +308,8 @@ impl RunState<'_> {
             }
         };
         let span = spans::of_model_call(settings, &request.agent);
-        let both = async { tokio::try_join!(stream, writing) };
-        let (answer, ()) = both.instrument(span.clone()).await?;
+        // The function and not the macro, which would hold both futures twice.
+        let (answer, ()) = try_join(stream, writing).instrument(span.clone()).await?;
         let answer = answer.ok_or(Halt::Stopped)?;
         spans::record_reply(&span, &answer);
         Ok(answer)

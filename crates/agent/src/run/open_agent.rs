@@ -90,6 +90,7 @@ impl<'team> OpenAgent<'team> {
                 return Err(halt);
             }
         }
+        head.shrink_to_fit();
         Ok(Self { agent, toolbox, head })
     }
 

@@ -49,7 +49,7 @@ pub(super) struct RunState<'team> {
     /// The safety mode of the dispatcher.
     pub(super) inherited_safety: Option<SafetyMode>,
     pub(super) transcript: Transcript,
-    pub(super) ports: Ports,
+    pub(super) ports: Box<Ports>,
     pub(super) cancel: CancellationToken,
     /// The message that the run was asked, in the form of the agent's `cache`, once that was looked up.
     pub(super) asked: Option<String>,
@@ -100,7 +100,14 @@ impl RunState<'_> {
         let shown = history::with_old_calls_truncated(conversation, agent.limits.max_old_tool_call_tokens);
         let told = self.context.iter().map(Message::system);
         let messages = head.iter().cloned().chain(told).chain(shown);
-        if self.redacts() { messages.map(redaction::redacted_message).collect() } else { messages.collect() }
+        let mut messages: Vec<Message> = if self.redacts() {
+            messages.map(redaction::redacted_message).collect()
+        } else {
+            messages.collect()
+        };
+        // A message takes some hundred bytes apart from its text, and a request is held for as long as the model answers.
+        messages.shrink_to_fit();
+        messages
     }
 
     /// The safety mode of the active agent: that of the file, or the dispatcher's where that is stricter.

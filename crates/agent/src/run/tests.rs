@@ -452,3 +452,14 @@ async fn the_output_of_a_resumed_attempt_begins_without_a_separator() {
     assert_eq!(result_of(run_to_end(&after, delegated(&lone(), "a", recorded)).await), "two");
     assert_eq!(after.journal.output(), "two");
 }
+
+/// A worker runs ten thousand agents at once, and each holds its future for as long as a model takes. Who makes it larger
+/// should box what is rare, or over before the model is called; `-Zprint-type-sizes` shows what is in it.
+#[test]
+fn a_run_that_waits_for_its_model_takes_little_memory() {
+    fn bytes<F>(_run: impl FnOnce(Assignment, Ports, CancellationToken) -> F) -> usize {
+        size_of::<F>()
+    }
+    let (future, state) = (bytes(run), size_of::<RunState<'_>>());
+    assert!(future <= 3000 && state <= 1500, "{future} and {state} bytes");
+}

@@ -8,6 +8,8 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use redis::Cmd;
 use redis::ConnectionAddr;
+use redis::ErrorKind;
+use redis::Pipeline;
 use redis::RedisError;
 use redis::RedisResult;
 use redis::Value;
@@ -74,12 +76,59 @@ impl BlockingReads {
     }
 }
 
+impl BlockingReads {
+    /// [`BlockingReads::take`] from the lists of one server, followed by a command in the same round trip: the server runs it
+    /// right after the read, whether or not that found an element. The answers of both may be errors of their own. Dropped in
+    /// the middle, the command was run, or is, or never will be.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when the server cannot be reached, or does not answer in time.
+    pub(crate) async fn take_and_send(
+        &self,
+        target: &Target,
+        keys: Vec<String>,
+        seconds: u32,
+        asked: &'static str,
+        command: &Cmd,
+    ) -> Result<[Value; 2], QueueError> {
+        let mut reads = self.reads.lock().await;
+        let answers = reads.of_server_and(target, &keys, seconds, command).await;
+        answers.map_err(|error| QueueError::from_redis(asked, error))
+    }
+}
+
 impl Reads {
+    async fn of_server_and(
+        &mut self,
+        target: &Target,
+        keys: &[String],
+        seconds: u32,
+        command: &Cmd,
+    ) -> RedisResult<[Value; 2]> {
+        let mut connection = self.connection(target).await?;
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.add_command(blocking_read(keys, seconds)).add_command(command.clone());
+        let sent = connection.send_packed_commands(&pipeline, 0, pipeline.len());
+        let answers = within(seconds, sent).await?;
+        // Put back only after answers that are none of a replica.
+        if !answers.iter().any(|answer| matches!(answer, Value::ServerError(_))) {
+            self.idle = Some(connection);
+        }
+        let two = "a read and a command have two answers";
+        <[Value; 2]>::try_from(answers).map_err(|_| RedisError::from((ErrorKind::Client, two)))
+    }
+
+    /// The idle connection of a server, or a new one.
+    async fn connection(&mut self, target: &Target) -> RedisResult<MultiplexedConnection> {
+        match self.idle.take() {
+            Some(connection) => Ok(connection),
+            None => connect_blocking(&target.client().await?).await,
+        }
+    }
+
     async fn of_server(&mut self, target: &Target, keys: &[String], seconds: u32) -> RedisResult<Value> {
-        let mut connection = match self.idle.take() {
-            Some(connection) => connection,
-            None => connect_blocking(&target.client().await?).await?,
-        };
+        let mut connection = self.connection(target).await?;
         // Put back only after an answer.
         let answer = read(&mut connection, keys, seconds).await?;
         self.idle = Some(connection);
@@ -158,11 +207,19 @@ async fn read_slot(
 
 /// One blocking read of lists in one slot.
 async fn read(connection: &mut MultiplexedConnection, keys: &[String], seconds: u32) -> RedisResult<Value> {
+    within(seconds, connection.send_packed_command(&blocking_read(keys, seconds))).await?.extract_error()
+}
+
+fn blocking_read(keys: &[String], seconds: u32) -> Cmd {
     let mut command = Cmd::new();
     command.arg("BLPOP").arg(keys).arg(seconds);
+    command
+}
+
+/// The answer of a read that blocks for so long, or a timeout.
+async fn within<T>(seconds: u32, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let timeout = Duration::from_secs(u64::from(seconds)) + COMMAND_TIMEOUT;
-    let answer = tokio::time::timeout(timeout, connection.send_packed_command(&command)).await;
-    answer.unwrap_or_else(|_elapsed| Err(timeout_error()))?.extract_error()
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_elapsed| Err(timeout_error()))
 }
 
 /// A connection to the first node of the URL that answers.

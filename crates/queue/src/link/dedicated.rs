@@ -22,10 +22,13 @@ use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::RoutingInfo;
 use redis::cluster_routing::SingleNodeRoutingInfo;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 
 use crate::link;
 use crate::link::COMMAND_TIMEOUT;
 use crate::link::CONNECT_TIMEOUT;
+use crate::link::MAX_IN_FLIGHT;
 use crate::link::MAX_RECONNECT_DELAY;
 use crate::link::RECONNECT_ATTEMPTS;
 use crate::link::Target;
@@ -36,6 +39,8 @@ pub(crate) struct Dedicated {
     target: Target,
     // A std mutex: it is held for a clone or an assignment, never over an await.
     current: Arc<Mutex<Current>>,
+    // Bounds the round trips that are in flight.
+    turns: Arc<Semaphore>,
 }
 
 /// The connection that is used now, once one was needed.
@@ -57,7 +62,8 @@ enum Connection {
 impl Dedicated {
     pub(super) fn new(target: &Target) -> Self {
         let current = Current { connection: None, generation: 0 };
-        Self { target: target.clone(), current: Arc::new(Mutex::new(current)) }
+        let turns = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        Self { target: target.clone(), current: Arc::new(Mutex::new(current)), turns }
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -67,6 +73,12 @@ impl Dedicated {
     /// Whether each command goes to the node that has its slot.
     pub(super) fn is_cluster(&self) -> bool {
         self.target.is_cluster()
+    }
+
+    /// Waits until a round trip may begin, in the order of asking. It is to be held until the end of the round trip.
+    pub(super) async fn turn(&self) -> RedisResult<SemaphorePermit<'_>> {
+        // Never closed.
+        self.turns.acquire().await.map_err(|_closed| link::timeout_error())
     }
 
     /// Sends the commands; replaces the connection where the answers say that it is of no use.

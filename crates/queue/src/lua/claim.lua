@@ -14,13 +14,13 @@
 -- ARGV: worker, number of the claim, run token, free slots, lease in ms, 1 where the worker holds nothing, then the lanes.
 -- Replies: {run token, then for each job: id, its facts and request, what changes in it}, or {} for none, or {clear}: the
 --   worker is to take nothing until it holds nothing. What changes is attempt, ran in ms, retries (`-` for those of its
---   facts), failures, version of the record (`-` for 1), crashes in a row of a job in quarantine (`-` for any other),
---   separated by spaces.
+--   facts), failures, version of the record (`-` for 1), crashes in a row of a job in quarantine (`-` for any other), 1
+--   where a message was sent to it (`-` where none was), separated by spaces.
 local worker, number, token, free, lease, is_idle = unpack(ARGV, 1, 6)
 local FIRST_LANE = 7
 number, free, lease = tonumber(number), tonumber(free), tonumber(lease)
 local FIELDS = {
-  'state', 'entry', 'run', 'ran', 'retries', 'lacks', 'failures', 'v', 'token', 'quarantine',
+  'state', 'entry', 'run', 'ran', 'retries', 'lacks', 'failures', 'v', 'token', 'quarantine', 'mail',
 }
 local batch = {}
 
@@ -30,6 +30,7 @@ local function answer(id, job, attempt, text)
   batch[at + 1], batch[at + 2] = id, text
   batch[at + 3] = table.concat({
     attempt, job.ran or '0', job.retries or '-', job.failures or '0', job.v or '-', job.quarantine or '-',
+    job.mail or '-',
   }, ' ')
 end
 
@@ -69,7 +70,7 @@ end
 local function begin_first(id, text)
   begin(id, first_run)
   local at = #batch
-  batch[at + 1], batch[at + 2], batch[at + 3] = id, text, '1 0 - 0 - -'
+  batch[at + 1], batch[at + 2], batch[at + 3] = id, text, '1 0 - 0 - - -'
 end
 
 -- Begins an attempt of a job that has a record.

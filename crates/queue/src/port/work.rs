@@ -113,6 +113,8 @@ pub struct Claimed {
     pub retry_delay: Duration,
     /// Whether its session has a budget, in tokens or money. That is fixed when a session is opened.
     pub has_session_budget: bool,
+    /// Whether a message was sent to it before it was claimed.
+    pub was_messaged: bool,
     /// The task and all else that was dispatched.
     pub spec: JobSpec,
     /// Its envelope, and what that is compared with; `None` for a job that was not signed. Nothing is verified yet.
@@ -370,6 +372,17 @@ pub trait Work: Debug + Send + Sync {
     /// Waits up to two seconds for a wake token of one of the lanes, and takes it; `None` where none came. A lost token
     /// costs two seconds, so callers claim after every return. Dropping the future loses at most one token.
     async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError>;
+
+    /// Whether [`Work::claim_when_woken`] is supported: in a namespace of one shard on one server.
+    fn claims_when_woken(&self) -> bool;
+
+    /// [`Work::await_work`] on the lanes of the claim and then [`Work::claim`], in one round trip: the claim is made with or
+    /// without a token. `None` for a claim that was refused. It may be repeated under its number by [`Work::claim`], and must be
+    /// where the answer is missing or the future was dropped: then it was made or not, and a late one takes nothing.
+    async fn claim_when_woken(
+        &self,
+        claim: &Claim,
+    ) -> Result<(Option<WakeToken>, Option<Claims>), QueueError>;
 
     /// Returns a token to its lane, for another worker: the caller cannot claim. A repeat wakes one worker more than
     /// needed.

@@ -59,31 +59,8 @@ const BATCH_SIZE: usize = 100;
 #[async_trait]
 impl Work for Queue {
     async fn claim(&self, claim: &Claim) -> Result<Claims, QueueError> {
-        let mut call = Call::on(self.keys.tag(claim.shard))
-            .arg(&claim.worker)
-            .arg(claim.number)
-            .arg(RunToken::random())
-            .arg(claim.slots.min(MAX_CLAIMED))
-            .arg(self.lease_ms())
-            .arg(u8::from(claim.idle));
-        for lane in &claim.lanes {
-            call.push(lane.name());
-        }
-        let mut answer = step::CLAIM.call(&self.link, &call).await?.items()?;
-        let mut jobs = Vec::new();
-        let Some(first) = answer.next().map(Answer::word).transpose()? else { return Ok(Claims::default()) };
-        if first.as_str() == "clear" {
-            return Ok(Claims { jobs, clears: true });
-        }
-        let token = first.parse()?;
-        while let Some(id) = answer.next() {
-            let lease = Lease { id: id.parse()?, token };
-            match read_claimed(lease, self.keys.namespace(), answer.item()?, answer.item()?) {
-                Ok(claimed) => jobs.push(claimed),
-                Err(error) => self.give_back(&claim.worker, lease, error).await,
-            }
-        }
-        Ok(Claims { jobs, clears: false })
+        let answer = step::CLAIM.call(&self.link, &self.claim_call(claim)).await?;
+        self.read_claims(claim, answer).await
     }
 
     async fn await_work(&self, lanes: &[Lane]) -> Result<Option<WakeToken>, QueueError> {
@@ -91,9 +68,27 @@ impl Work for Queue {
         let of_shard = |shard| lanes.iter().map(|lane| self.keys.wake(shard, &lane.name())).collect();
         let groups = (0..self.keys.shards()).map(of_shard).collect();
         let answer = self.wake.take(&self.target, groups, WAKE_SECONDS, AWAIT_WORK).await?;
-        // The key and the token, or nothing after the time.
-        let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
-        Ok(key.map(|key| WakeToken { key }))
+        read_token(answer)
+    }
+
+    fn claims_when_woken(&self) -> bool {
+        self.keys.shards() == 1 && !self.target.is_cluster()
+    }
+
+    async fn claim_when_woken(
+        &self,
+        claim: &Claim,
+    ) -> Result<(Option<WakeToken>, Option<Claims>), QueueError> {
+        let wakes = claim.lanes.iter().map(|lane| self.keys.wake(claim.shard, &lane.name())).collect();
+        let command = step::CLAIM.command(&self.claim_call(claim));
+        let [token, answer] =
+            self.wake.take_and_send(&self.target, wakes, WAKE_SECONDS, AWAIT_WORK, &command).await?;
+        let token =
+            read_token(token.extract_error().map_err(|error| QueueError::from_redis(AWAIT_WORK, error))?)?;
+        // Such as a script that the server has forgotten: a claim on the other connection loads it.
+        let Ok(answer) = answer.extract_error() else { return Ok((token, None)) };
+        let claims = self.read_claims(claim, step::CLAIM.answer(answer)).await?;
+        Ok((token, Some(claims)))
     }
 
     async fn return_wake(&self, token: WakeToken) -> Result<(), QueueError> {
@@ -256,6 +251,39 @@ impl Work for Queue {
 }
 
 impl Queue {
+    fn claim_call(&self, claim: &Claim) -> Call {
+        let mut call = Call::on(self.keys.tag(claim.shard))
+            .arg(&claim.worker)
+            .arg(claim.number)
+            .arg(RunToken::random())
+            .arg(claim.slots.min(MAX_CLAIMED))
+            .arg(self.lease_ms())
+            .arg(u8::from(claim.idle));
+        for lane in &claim.lanes {
+            call.push(lane.name());
+        }
+        call
+    }
+
+    /// Reads the answer of a claim; gives back what this release cannot read.
+    async fn read_claims(&self, claim: &Claim, answer: Answer) -> Result<Claims, QueueError> {
+        let mut answer = answer.items()?;
+        let mut jobs = Vec::new();
+        let Some(first) = answer.next().map(Answer::word).transpose()? else { return Ok(Claims::default()) };
+        if first.as_str() == "clear" {
+            return Ok(Claims { jobs, clears: true });
+        }
+        let token = first.parse()?;
+        while let Some(id) = answer.next() {
+            let lease = Lease { id: id.parse()?, token };
+            match read_claimed(lease, self.keys.namespace(), answer.item()?, answer.item()?) {
+                Ok(claimed) => jobs.push(claimed),
+                Err(error) => self.give_back(&claim.worker, lease, error).await,
+            }
+        }
+        Ok(Claims { jobs, clears: false })
+    }
+
     /// Gives back a job that this release cannot read, so that a worker of another release gets it. Without one it ends
     /// failed with the reason. The other jobs of the claim are not concerned.
     async fn give_back(&self, worker: &WorkerId, lease: Lease, error: QueueError) {
@@ -295,6 +323,12 @@ impl Queue {
     }
 }
 
+/// The key and the token of a lane, or nothing after the time.
+fn read_token(answer: redis::Value) -> Result<Option<WakeToken>, QueueError> {
+    let key = Answer::of(AWAIT_WORK, answer).items()?.next().map(Answer::text).transpose()?;
+    Ok(key.map(|key| WakeToken { key }))
+}
+
 /// Adds the fields of a worker's report to a heartbeat.
 fn report_fields(call: Call, report: &WorkerReport) -> Call {
     call.arg("version")
@@ -322,7 +356,7 @@ fn read_claimed(
     let (facts, request) = facts::split(&text)?;
     let unexpected = |detail: String| QueueError::Unexpected { step: "claim", detail };
     let words: Vec<&str> = changing.split(' ').collect();
-    let &[attempt, ran, retries, failures, version, quarantine] = words.as_slice() else {
+    let &[attempt, ran, retries, failures, version, quarantine, mail] = words.as_slice() else {
         return Err(unexpected(changing));
     };
     if version != "-" {
@@ -345,6 +379,7 @@ fn read_claimed(
         failures: small(failures)?,
         retry_delay: facts.retry_delay,
         has_session_budget: facts.has_session_budget,
+        was_messaged: mail != "-",
         spec: request::decode(request, &facts.team)?,
         signed: signed_job(lease.id, &facts, request, namespace).map(Box::new),
         queue: facts.queue,

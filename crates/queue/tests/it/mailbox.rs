@@ -26,6 +26,7 @@ use crate::support::PrivateRedis;
 use crate::support::TestSession;
 use crate::support::completed;
 use crate::support::finish;
+use crate::support::next_number;
 
 #[tokio::test]
 async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
@@ -74,4 +75,17 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
     assert_eq!(announced, [last]);
     service.acknowledge(&mail.into_iter().map(|piece| piece.id).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(service.mail().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_claim_says_whether_a_message_waits_for_the_job() {
+    let (_redis, it) = TestSession::alone(0).await;
+    let (silent, messaged) = (it.one().await, it.one().await);
+    it.queue.send(messaged, ("before it starts", None), "request", Duration::from_secs(9)).await.unwrap();
+    let request = it.claim_request(next_number(), 2);
+    for _repeat in 0..2 {
+        let claimed = it.queue.claim(&request).await.unwrap().jobs;
+        let waits: Vec<(JobId, bool)> = claimed.iter().map(|one| (one.lease.id, one.was_messaged)).collect();
+        assert_eq!(waits, [(silent, false), (messaged, true)]);
+    }
 }

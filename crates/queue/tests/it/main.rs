@@ -28,3 +28,4 @@ mod simulation;
 mod steps;
 mod stored_data;
 mod support;
+mod woken_claims;

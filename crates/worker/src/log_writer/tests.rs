@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 
 /// Words that were added shortly after a write.
-fn words() -> Pending {
+pub(super) fn words() -> Pending {
     let lease = Lease { id: JobId::random_in(SessionId::random()), token: RunToken::random() };
     Pending {
         lease,
@@ -49,21 +49,6 @@ async fn only_output_that_no_one_follows_or_waits_for_is_batched_for_longer() {
     let late = words();
     tokio::time::advance(UNFOLLOWED_BATCH_DELAY).await;
     assert!(!late.can_wait());
-}
-
-#[test]
-fn a_follower_counts_until_output_reaches_none() {
-    let buffer =
-        AttemptBuffer { pending: Mutex::new(words()), flushed: watch::Sender::new(Flushed::UpTo(0)) };
-    let write = |is_followed| {
-        buffer.pending().flush_requested = true;
-        let Snapshot::Due(append, revision) = snapshot(&buffer) else { panic!("it is due") };
-        remove_stored(&buffer, &append, revision, is_followed);
-        assert!(!buffer.pending().flush_requested);
-        buffer.pending().bytes = b"more".to_vec();
-        buffer.pending().is_followed
-    };
-    assert_eq!([write(true), write(true), write(false)], [true, true, false]);
 }
 
 /// A buffer to which this output and then the reply of a model were added, and the reply's usage.

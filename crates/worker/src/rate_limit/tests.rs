@@ -18,6 +18,9 @@ struct FakePermits {
     /// Whether limits that are not configured are free.
     is_free: AtomicBool,
     taken: AtomicU32,
+    /// Requests that are in flight, and the most that were at once.
+    in_flight: AtomicU32,
+    most_in_flight: AtomicU32,
     /// Accounts that are paused, for half a minute.
     paused: Mutex<Vec<String>>,
     kept: Mutex<Vec<String>>,
@@ -29,6 +32,11 @@ const CLOSED: &str = "anthropic";
 #[async_trait]
 impl Permits for FakePermits {
     async fn take(&self, request: &PermitRequest) -> Result<Permitted, QueueError> {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_in_flight.fetch_max(in_flight, Ordering::SeqCst);
+        // The round trip.
+        tokio::task::yield_now().await;
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if request.name == CLOSED && self.is_closed.load(Ordering::SeqCst) {
             return Ok(Permitted::Wait { pause: Duration::from_secs(60), due: 1, why: WaitReason::Rate });
         }
@@ -86,8 +94,7 @@ async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_retur
     let permits = Arc::new(FakePermits { is_closed: AtomicBool::new(true), ..FakePermits::default() });
     let models = models(&permits);
     let (deltas, _receiver) = mpsc::channel(9);
-    let mut call =
-        CallPermits { models: &models, account: String::new(), granted: Vec::new(), requested: None };
+    let mut call = CallPermits::new(&models, String::new());
     let waiter = Waiter { deltas: &deltas, shown: String::new(), waits_for_pauses: true };
     assert!(call.add(request("anthropic/model"), &waiter).await.is_ok());
     let waited = tokio::time::timeout(Duration::from_secs(25), call.add(request(CLOSED), &waiter)).await;
@@ -173,6 +180,28 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
         assert!(!ask("refusing").await);
         permits.paused.lock().unwrap().clear();
         assert_eq!(taken(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_start_together_request_few_permits_at_once() {
+    const CALLS: u32 = 1000;
+    let most = u32::try_from(MAX_REQUESTS).unwrap();
+    for (limit, requests) in [(None, 1..=most), (Some("openai=concurrent:5000"), CALLS..=CALLS + most)] {
+        let permits = Arc::new(FakePermits { is_free: AtomicBool::new(true), ..FakePermits::default() });
+        let mut policy = Policy::default();
+        if let Some(limit) = limit {
+            policy.add_limit(limit).unwrap();
+        }
+        let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, Arc::new(policy));
+        let (settings, request) = (ModelSettings::inline("openai", "m").unwrap(), model_request(true));
+        let call = |_| {
+            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
+        };
+        let answers = futures::future::join_all((0..CALLS).map(call)).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert!(requests.contains(&permits.taken.load(Ordering::SeqCst)), "{limit:?}");
+        assert_eq!(permits.most_in_flight.load(Ordering::SeqCst), most, "{limit:?}");
     }
 }
 

@@ -43,9 +43,9 @@ impl Servers for WatchedServers {
     }
 
     fn begin_fault(&mut self, random: &mut Random) -> Begun {
-        if !self.watched.is_whole() {
+        let Some(master) = self.watched.settled_master() else {
             return Begun::Momentary("pair left alone, because one is not back");
-        }
+        };
         let loss = if random.once_in(2) { Loss::Killed } else { Loss::Frozen };
         let fault = match (random.below(5), loss) {
             (0 | 1, _) => {
@@ -57,10 +57,8 @@ impl Servers for WatchedServers {
             (_, Loss::Killed) => "replica killed",
             (_, Loss::Frozen) => "replica frozen",
         };
-        match fault.starts_with("master") {
-            true => self.watched.pair_mut().lose_master(loss),
-            false => self.watched.pair_mut().lose_replica(loss),
-        }
+        let server = if fault.starts_with("master") { master } else { 1 - master };
+        self.watched.pair_mut().lose(server, loss);
         self.lost = Some(loss);
         Begun::Lasting(fault)
     }

@@ -108,7 +108,7 @@ async fn no_secret_is_kept_and_a_message_with_one_is_not_looked_up() {
     let secret = |world: &mut World| {
         let mut environment = crate::testing::environment(folder.path());
         let known = std::collections::BTreeMap::from([("A_KEY".to_owned(), "canary-canary".to_owned())]);
-        environment.secrets = Arc::new(legwork_common::secrets::Secrets::of(&known));
+        environment.secrets = Arc::new(Secrets::of(&known));
         world.ports.environment = Arc::new(environment);
     };
     let shape = format!("ghp_{}", "a".repeat(36));

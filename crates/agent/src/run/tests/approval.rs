@@ -124,7 +124,7 @@ async fn a_question_is_asked_without_secrets() {
     world.ports.models = Arc::new(crate::model::scripted::ScriptedModels::parse(script.as_bytes()).unwrap());
     let mut environment = crate::testing::environment("/");
     let known = std::collections::BTreeMap::from([("A_KEY".to_owned(), "canary-canary".to_owned())]);
-    environment.secrets = Arc::new(legwork_common::secrets::Secrets::of(&known));
+    environment.secrets = Arc::new(Secrets::of(&known));
     world.ports.environment = Arc::new(environment);
     let team = team(&[("a", &[], json!({"toolsets": [{"kind": {"type": "user_prompt"}}]}))]);
     run_to_end(&world, delegated(&team, "a", Vec::new())).await;

@@ -1,6 +1,5 @@
 //! Jobs of a real agent with a scripted model, one turn each: what a job costs, and the memory that it takes in Redis.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +15,7 @@ use legwork_worker::guard::Restrictions;
 use legwork_worker::permits::Permits;
 use legwork_worker::rate_limit::RateLimitedModels;
 use legwork_worker::runner::AgentRunner;
+use legwork_worker::runner::AgentVariables;
 use legwork_worker::runner::Runner;
 use legwork_worker::runner::WorkDir;
 use serde::Serialize;
@@ -88,7 +88,7 @@ pub(super) async fn agents(
     let permits = Arc::new(measurement.queue().clone());
     Ok(Arc::new(AgentRunner {
         models: Arc::new(RateLimitedModels::new(Arc::new(models), permits, Arc::new(Policy::default()))),
-        variables: BTreeMap::new(),
+        variables: AgentVariables::default(),
         inherited: Inherited::default(),
         permits: Permits::default(),
         restrictions: Restrictions::default(),
