@@ -13,7 +13,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tokio::time::timeout;
 use tokio::time::timeout_at;
 
 use crate::tool::ToolOutcome;
@@ -65,12 +64,7 @@ impl BlockingThreads {
         work: impl FnOnce() -> Result<T, ToolOutcome> + Send + 'static,
     ) -> Result<T, ToolOutcome> {
         let deadline = Instant::now() + self.timeout;
-        let permits = timeout_at(deadline, self.permits()).await.unwrap_or_else(|_| {
-            Err(ToolOutcome::error(format!(
-                "the call was not made: all {MAX_OF_RUN} threads of this job for files wait for a file system that does not \
-                 respond"
-            )))
-        })?;
+        let permits = self.permits(deadline).await?;
         let counted = move || {
             let done = work();
             drop(permits);
@@ -90,27 +84,32 @@ impl BlockingThreads {
     }
 
     /// The run's thread first: a run whose threads all hang takes none of the program's.
-    async fn permits(&self) -> Result<[OwnedSemaphorePermit; 2], ToolOutcome> {
+    async fn permits(&self, deadline: Instant) -> Result<[OwnedSemaphorePermit; 2], ToolOutcome> {
         let closed = |_| ToolOutcome::error("the program ends");
-        let of_run = Arc::clone(&self.of_run).acquire_owned().await.map_err(closed)?;
-        let of_program = Arc::clone(&self.of_program).acquire_owned();
-        match timeout(self.thread_timeout, of_program).await {
-            Ok(of_program) => Ok([of_run, of_program.map_err(closed)?]),
-            Err(_) => {
-                let reason = format!(
-                    "the call was not made: all {MAX_OF_PROGRAM} threads of this worker for files wait for a file system \
-                     that does not respond"
-                );
-                tracing::warn!("{reason}");
-                Err(ToolOutcome::error(reason))
-            }
-        }
+        let of_run = timeout_at(deadline, Arc::clone(&self.of_run).acquire_owned());
+        let of_run = of_run.await.map_err(|_| all_hang(MAX_OF_RUN, "job"))?.map_err(closed)?;
+        let deadline = deadline.min(Instant::now() + self.thread_timeout);
+        let of_program = timeout_at(deadline, Arc::clone(&self.of_program).acquire_owned());
+        let of_program = of_program.await.map_err(|_| {
+            let refused = all_hang(MAX_OF_PROGRAM, "worker");
+            tracing::warn!("{}", refused.text);
+            refused
+        })?;
+        Ok([of_run, of_program.map_err(closed)?])
     }
+}
+
+fn all_hang(threads: usize, whose: &str) -> ToolOutcome {
+    ToolOutcome::error(format!(
+        "the call was not made: all {threads} threads of this {whose} for files wait for a file system that does not respond"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use tokio::time::timeout;
 
     use super::*;
 

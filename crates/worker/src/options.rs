@@ -229,8 +229,8 @@ pub struct WorkerOptions {
     /// reach the folder of their job
     #[arg(long, env = variables::COMMAND_USER, value_name = "USER")]
     pub command_user: Option<String>,
-    /// Memory that the commands of one job may hold together, such as 2GiB, swap included: the system ends what needs more; 0
-    /// for no limit. It needs a control group of the worker's own
+    /// Memory that the commands of one job may hold together, such as 2GiB, with swap where the system counts that: the system
+    /// ends what needs more; 0 for no limit. It needs a control group of the worker's own
     #[arg(long, env = variables::COMMAND_MEMORY, value_name = "SIZE", value_parser = parse_size)]
     pub command_memory: Option<u64>,
     /// Processes and threads that the commands of one job may be together, such as 512; 0 for no limit. It needs a control

@@ -344,13 +344,33 @@ impl Runner for AgentRunner {
         // In boxes of their own: what a run needs to begin is freed before it waits for its model.
         match Box::pin(self.begin(run)).await {
             Ok(Begun { assignment, ports, cancel, group }) => {
+                let commands = Commands(group);
                 let outcome = Box::pin(legwork_agent::run(assignment, ports, cancel)).await;
-                if let Some(group) = group {
-                    group.end().await;
-                }
+                commands.end().await;
                 RunEnd::Ended(outcome)
             }
             Err(end) => end,
+        }
+    }
+}
+
+/// The commands of a run, which end with it: also where it is dropped, as at a second signal, and tools that do not end still
+/// have the group.
+struct Commands(Option<Arc<RunGroup>>);
+
+impl Commands {
+    /// Ends what they have left in their control group.
+    async fn end(self) {
+        if let Some(group) = &self.0 {
+            group.end().await;
+        }
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            group.end_at_once();
         }
     }
 }

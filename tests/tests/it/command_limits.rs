@@ -29,6 +29,27 @@ const LIMITS: [&str; 4] = ["--command-processes", "24", "--command-memory", "64M
 /// Commands of a job that behaves: three processes at once.
 const GOOD: &str = "for n in 1 2 3; do sleep 0.1 & done; wait; echo fine";
 
+/// Puts a process into a control group below its own, where the user may and the system has version 1.
+const BELOW: &str = "group=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)/a/b; \
+                     mkdir -p $group 2> /dev/null; \
+                     (echo 0 > $group/cgroup.procs; exec setsid sleep 71.75) > /dev/null 2>&1 &";
+
+/// Whether this user can make groups of version 1 with the controller below that of this process: then every worker can.
+fn has_own_group(controller: &str) -> bool {
+    let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = membership.lines().find_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        controllers
+            .split(',')
+            .any(|name| name == controller)
+            .then(|| group.trim_start_matches('/').to_owned())
+    });
+    let Some(own) = own else { return false };
+    let probe =
+        Path::new("/sys/fs/cgroup").join(controller).join(own).join(format!("probe-{}", std::process::id()));
+    fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
+}
+
 /// A fleet whose script has these replies, and the agent file; `None`, with the reason on the real standard error, where this
 /// user has no control groups.
 fn fleet(agents: &Value) -> Option<(Redis, StateFolder, String)> {
@@ -41,6 +62,7 @@ fn fleet(agents: &Value) -> Option<(Redis, StateFolder, String)> {
     }
     let log = state.worker_log();
     assert!(log.contains("hint: run the worker as a service with `Delegate=yes`"), "{log}");
+    assert!(!["memory", "pids"].iter().all(|controller| has_own_group(controller)), "{log}");
     writeln!(std::io::stderr(), "skipped: {}", log.lines().last()?).ok()?;
     None
 }
@@ -90,10 +112,13 @@ fn processes_beyond_the_limit_of_a_job_do_not_start_and_none_outlives_it() {
     let refused =
         output.split("refused: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
     assert!(refused.is_some_and(|number| (18..=24).contains(&number)), "{output}");
-    let limit = "the commands of this job may be 24 processes and threads together (--command-processes of this worker)";
     let then = output.split("then: ").nth(1).unwrap();
-    assert!(output.contains(&format!("[{limit}: the system started no more]")), "{output}");
-    assert!(then.contains(&format!("the command was not started: {limit}")), "{then}");
+    let met = "[a limit of processes was met, and the system started no more: this worker allows the commands of a job 24 \
+               processes and threads together (--command-processes)]";
+    assert!(output.contains(met), "{output}");
+    let refused = "the command was not started: the commands of this job may be 24 processes and threads together \
+                   (--command-processes of this worker)";
+    assert!(then.contains(refused), "{then}");
     let started = processes("sleep 71.35").len();
     assert!((17..=24).contains(&started), "{started}");
     assert!(!groups_of(worker.id()).is_empty());
@@ -124,8 +149,8 @@ fn a_command_that_needs_more_memory_than_its_job_may_hold_is_ended_alone() {
     let neighbour = state.dispatch(&[&team, "good", "go"]);
     let view = state.until_status(&hog, "completed");
     let result = view["result"].as_str().unwrap();
-    let limit = "[the commands of this job may hold 67108864 bytes of memory together (--command-memory of this worker): \
-                 the system ended one of them]";
+    let limit = "[a limit of memory was met, and the system ended a process: this worker allows the commands of a job \
+                 67108864 bytes together (--command-memory)]";
     assert!(result.contains(limit) && !result.contains("all"), "{result}");
     assert_eq!(state.until_status(&neighbour, "completed")["result"], "fine\n");
     assert!(worker.is_running());
@@ -133,15 +158,34 @@ fn a_command_that_needs_more_memory_than_its_job_may_hold_is_ended_alone() {
 }
 
 #[test]
+fn where_only_memory_is_limited_no_chain_of_processes_and_no_group_below_outlives_its_job() {
+    // Each generation starts the next one and ends; the last of them ends in a second and a half.
+    let chain = "setsid perl -e 'for (1..300) { select undef, undef, undef, 0.005; exit if fork } exec \"sleep\", \"71.95\"' \
+                 > /dev/null 2>&1 &";
+    let cmd = format!(
+        "{BELOW} until ! [ -d $group ] || grep -q . $group/cgroup.procs; do :; done; {chain} echo there"
+    );
+    let agents = json!({"good": [calls("shell", &json!({"cmd": cmd})), {"text": "done"}]});
+    let Some((_redis, state, team)) = fleet(&agents) else { return };
+    let worker = state.worker(&["--command-memory", "64MiB"]);
+    let id = state.dispatch(&[&team, "good", "go"]);
+    state.until_status(&id, "completed");
+    until("its control groups are gone", || groups_of(worker.id()).is_empty());
+    for time in ["71.75", "71.95"] {
+        assert!(processes(&format!("sleep {time}")).is_empty(), "{time}");
+    }
+}
+
+#[test]
 fn the_control_groups_of_a_worker_that_died_are_removed_by_the_next_one() {
-    let escaped = "setsid sleep 71.55 > /dev/null 2>&1 & echo there; sleep 71.65";
+    let escaped = format!("{BELOW} setsid sleep 71.55 > /dev/null 2>&1 & echo there; sleep 71.65");
     let agents =
         json!({"bomb": [calls("shell", &json!({"cmd": escaped, "timeout": 100})), {"text": "never"}]});
     let Some((_redis, state, team)) = fleet(&agents) else { return };
     let mut worker = state.worker(&LIMITS);
     state.dispatch(&[&team, "bomb", "go", "--retries", "0"]);
     until("the commands run", || {
-        ["71.55", "71.65"].iter().all(|time| !processes(&format!("sleep {time}")).is_empty())
+        ["71.55", "71.65", "71.75"].iter().all(|time| !processes(&format!("sleep {time}")).is_empty())
     });
     let dead = worker.id();
     worker.kill();
@@ -150,7 +194,7 @@ fn the_control_groups_of_a_worker_that_died_are_removed_by_the_next_one() {
     assert_eq!(next.wait(), 0, "{}", state.worker_log());
     assert_eq!(groups_of(dead), Vec::<PathBuf>::new());
     until("its commands are gone", || {
-        processes("sleep 71.55").is_empty() && processes("sleep 71.65").is_empty()
+        ["71.55", "71.65", "71.75"].iter().all(|time| processes(&format!("sleep {time}")).is_empty())
     });
 }
 

@@ -256,15 +256,16 @@ fn turns_that_were_altered_reach_no_model() {
     Team::write(&mut state, &slow);
     first.kill();
     let mut first = state.worker(&["--trust", &trusted, "--signing-key", &own]);
-    let [parent, kept] =
-        ["a", "b"].map(|task| state.dispatch(&["--signing-key", &ci, &team.file, "nested", task]));
+    let [parent, kept, cut] =
+        ["a", "b", "c"].map(|task| state.dispatch(&["--signing-key", &ci, &team.file, "nested", task]));
     let waits = |id: &str, attempt: u32| {
         let view = state.view(id);
         view["status"] == "waiting" && view["attempt"] == attempt
     };
-    until("the parents wait", || waits(&parent, 1) && waits(&kept, 1));
+    until("the parents wait", || [&parent, &kept, &cut].iter().all(|id| waits(id, 1)));
     first.kill();
     change(&parent, &attacks[0].1);
+    change(&cut, "redis.call('RPOP', KEYS[1])");
     for (id, attack, _) in &attacks {
         change(id, attack);
     }
@@ -272,6 +273,7 @@ fn turns_that_were_altered_reach_no_model() {
     // Another worker continues what the first one recorded.
     let _second = state.worker(&["--trust", &trusted, "--signing-key", &other]);
     until_refused(&state, &parent, &attacks[0].2);
+    until_refused(&state, &cut, "its turns end with entry 2, and 3 were recorded on this machine");
     until("it continues the other parent", || waits(&kept, 2));
     let retry =
         |id: &str| state.legwork(["retry", id, "--signing-key", &ci]).expect_success().trim().to_owned();

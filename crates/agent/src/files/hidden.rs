@@ -34,7 +34,8 @@ impl Hidden {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or a line is not a pattern. Tools that reach files must not be used then.
+    /// The file cannot be read, a line is not a pattern, or whether there is a file is not known, as where this user may not
+    /// follow its link. Tools that reach files must not be used then.
     pub(crate) fn of(environment: &Environment) -> Result<Self, String> {
         let working_dir = environment.working_dir.as_path();
         let failed_at =
@@ -42,7 +43,7 @@ impl Hidden {
         let mut found = None;
         for file in working_dir.ancestors().map(|folder| folder.join(NAME)) {
             let _as_user = environment.files_at(&file).as_user().map_err(|error| failed_at(&file, &error))?;
-            if file.is_file() {
+            if is_file(&file).map_err(|error| failed_at(&file, &error))? {
                 found = Some(file);
                 break;
             }
@@ -92,6 +93,17 @@ impl Hidden {
     }
 }
 
+/// Whether there is a regular file. An error says that this is not known, and never that there is none.
+pub(crate) fn is_file(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The path without links, `.` and `..`. Parts that do not exist are kept.
 pub(crate) fn real(path: &Path) -> io::Result<PathBuf> {
     let mut resolved = PathBuf::new();
@@ -115,9 +127,13 @@ pub(crate) fn real(path: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::environment::Confinement;
+    use crate::files::user::CommandUser;
     use crate::testing;
 
     #[test]
@@ -150,6 +166,31 @@ mod tests {
             hidden.check(at("work/top.txt"), "top.txt").unwrap_err(),
             "top.txt cannot be reached: .agentsignore hides it"
         );
+    }
+
+    #[test]
+    fn a_link_that_the_user_of_commands_may_not_follow_is_an_error() {
+        if !rustix::process::geteuid().is_root() {
+            writeln!(io::stderr(), "skipped: only root can become another user").unwrap();
+            return;
+        }
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        for (folder, mode) in [("", 0o755), ("job", 0o755), ("closed", 0o700)] {
+            fs::create_dir_all(at(folder)).unwrap();
+            fs::set_permissions(at(folder), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(at("closed/hidden"), "keys/\n").unwrap();
+        symlink(at("closed/hidden"), at("job").join(NAME)).unwrap();
+        let user = CommandUser { uid: 65534, gid: 65534, groups: vec![65534] };
+        let confinement = Confinement { folder: at("job"), readable: Vec::new(), user: Some(user) };
+        let environment = Environment { confinement: Some(confinement), ..testing::environment(at("job")) };
+        let refused = Hidden::of(&environment).unwrap_err();
+        assert!(refused.contains("job/.agentsignore cannot be used: Permission denied"), "{refused}");
+        // One that leads nowhere hides nothing.
+        fs::remove_file(at("job").join(NAME)).unwrap();
+        symlink("none", at("job").join(NAME)).unwrap();
+        assert!(Hidden::of(&environment).is_ok_and(|hidden| hidden.patterns.is_none()));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) async fn open(environment: &Environment, path: Option<&str>, team: &s
     let made = Arc::clone(&store);
     let making = move || made.create_folder().map_err(|error| failed(&error));
     blocking.run(making).await.map_err(|error| error.text)?;
-    let lock = store.lock(blocking).await.map_err(|error| chain(&error))?;
+    let lock = store.lock(blocking, false).await.map_err(|error| chain(&error))?;
     let opened = Arc::clone(&store);
     blocking
         .run(move || opened.prepare(lock.as_ref()).map_err(|error| failed(&error)))
@@ -202,7 +202,8 @@ impl Tool for MemoryTool {
     }
 
     async fn call(&self, arguments: Value, _context: &ToolContext) -> ToolOutcome {
-        let lock = match self.store.lock(&self.blocking).await {
+        let changes = !matches!(self.action, Action::Get | Action::Search);
+        let lock = match self.store.lock(&self.blocking, changes).await {
             Ok(lock) => lock,
             Err(error) => return failed(&error),
         };

@@ -30,11 +30,12 @@ use crate::tool::ToolSpec;
 /// The folder of all plans, in Legwork's state folder.
 const FOLDER: &str = "plans";
 
-/// The toolset. The folder is not read or created before the first call. Waits for the disk.
+/// The toolset. Reads `.agentsignore`, for which it waits for the disk; the folder of the plans is not read or created before
+/// the first call.
 ///
 /// # Errors
 ///
-/// No variable determines Legwork's state folder.
+/// No variable determines Legwork's state folder, or `.agentsignore` cannot be used.
 pub(crate) fn open(environment: &Arc<Environment>) -> Result<Kit, String> {
     let state_dir = environment.state_dir().ok_or("no folder for its plans: set HOME")?;
     let store = Arc::new(PlanStore { folder: state_dir.join(FOLDER) });

@@ -91,6 +91,25 @@ impl SharedFile {
         Ok(Lock { _file: file })
     }
 
+    /// The lock where the file is only to be read; `None` where this user cannot make it, as in a read-only folder: such a reader
+    /// changes nothing.
+    pub(crate) async fn lock_to_read(
+        &self,
+        blocking: &BlockingThreads,
+    ) -> Result<Option<Lock>, SharedFileError> {
+        match self.lock(blocking).await {
+            Err(SharedFileError::Write { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(None)
+            }
+            locked => locked.map(Some),
+        }
+    }
+
     fn open_lock(&self) -> Result<File, SharedFileError> {
         let failed = |source| SharedFileError::Write { path: self.path.clone(), source };
         self.check()?;

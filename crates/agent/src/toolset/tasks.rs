@@ -45,12 +45,12 @@ You have a task list that outlives this conversation. Each task has a priority (
 - next_task names the most urgent task that can be worked on. Set its status to in_progress when you begin, and to done \
 when it is finished.";
 
-/// The toolset. `path` comes from the agent file. The file is not read or created before the
-/// first call. Waits for the disk.
+/// The toolset. `path` comes from the agent file. Reads `.agentsignore`, for which it waits for the disk; the list itself is
+/// not read or created before the first call.
 ///
 /// # Errors
 ///
-/// The path is not below the working folder, or `.agentsignore` cannot be read.
+/// The path is not below the working folder, or `.agentsignore` cannot be used.
 pub(crate) fn open(environment: &Arc<Environment>, path: Option<&str>) -> Result<Kit, String> {
     let file = SharedFile::of_run(environment, path.unwrap_or(DEFAULT_FILE))?;
     let hidden = Hidden::of(environment)?;

@@ -93,7 +93,7 @@ pub enum Refusal {
     /// Its turns are fewer than they were: the last ones were removed, or Redis lost them.
     #[error(
         "its turns end with entry {found}, and {noted} were recorded on this machine: the last ones were removed, or Redis lost \
-         them"
+         them; `legwork retry --fresh` begins it anew"
     )]
     CutOff {
         /// How many entries there are.

@@ -58,7 +58,11 @@ pub(super) fn arguments(guard: &GuardLink, lifetime: Lifetime, restrictions: &Re
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut next = || arguments.next().and_then(|word| word.into_string().ok()).unwrap_or_default();
     let (lifetime, program, guard, user) = (next(), next(), next(), next());
-    let count: usize = next().parse().unwrap_or(0);
+    // What cannot be read would mean no limits.
+    let Ok(count) = next().parse::<usize>() else {
+        report("the command was not started", &"the number of its control groups is missing");
+        return ExitCode::from(NOT_RUN);
+    };
     let groups: Vec<PathBuf> = (0..count).map(|_| PathBuf::from(next())).collect();
     // As our own user: the guard hears no other.
     let announced = announce(&lifetime, &program, &guard);

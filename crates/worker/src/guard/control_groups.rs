@@ -1,19 +1,22 @@
 //! Limits on the commands of one run together: a control group of the system, for each run one.
 //!
 //! A command enters the group between its announcement to the guard and its `exec`, so that no code of it runs outside. What is
-//! left in the group when its run has ended is killed, also what has left its process group, and the group is removed. Groups
-//! that a worker leaves in a crash are removed by the next one.
+//! left in the group when its run has ended is killed, also what has left its process group, and the group is removed
+//! (`ending`). So that a command that starts others without an end does not outrun this, the group counts processes also where
+//! only memory is limited. Groups that a worker leaves in a crash are removed by the next one (`left`).
 //!
 //! Commands of the worker's own user can leave their group again where nothing else confines them: the limits hold against
 //! accidents, and with `--sandbox` or `--command-user` against attacks.
 //!
 //! ```text
-//! group of the worker ─┬─ legwork-worker                      the worker itself (version 2)
-//!                      └─ legwork-<process>-<start>-<n>-<job> commands of one run
+//! group of the worker ─┬─ legwork-worker                                  the worker itself (version 2)
+//!                      └─ legwork-<process>-<start>-<namespace>-<n>-<job> commands of one run
 //! ```
 
 mod choice;
+mod ending;
 mod error;
+mod left;
 
 use std::fs;
 use std::io;
@@ -22,43 +25,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use futures::future::join_all;
 use legwork_agent::environment::MetLimit;
 use legwork_common::id::JobId;
 use rustix::io::Errno;
-#[cfg(target_os = "linux")]
-use rustix::process::Pid;
-#[cfg(target_os = "linux")]
-use rustix::process::PidfdFlags;
-#[cfg(target_os = "linux")]
-use rustix::process::Signal;
-use tokio::time::Instant;
-use tokio::time::sleep;
 
 use self::choice::Controller;
 use self::choice::OwnGroups;
 use self::choice::Place;
 use self::choice::Version;
 pub use self::error::ControlGroupError;
-use super::watch::started_at;
+use self::left::Owner;
 
-/// Begins the names of all groups.
-const PREFIX: &str = "legwork-";
 /// The group that a worker moves into in version 2, where a group with limits below it has no processes itself.
 const OWN: &str = "legwork-worker";
 /// The file with the processes of a group; what is written to it moves there, and `0` stands for the writer.
 const PROCESSES: &str = "cgroup.procs";
-/// How long a group may take to be empty. Killed processes leave it within milliseconds; one that hangs in the system never does.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// Polling interval for that: the system reports the end of a group nowhere in version 1.
-const END_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the commands of one run may hold and be, all together. By default there are no limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CommandLimits {
-    /// Memory in bytes, swap included.
+    /// Memory in bytes, with swap where the system counts that.
     pub memory: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
@@ -69,20 +56,22 @@ pub struct CommandLimits {
 struct Limit {
     controller: Controller,
     place: Place,
-    most: u64,
+    /// `None` for a group without a limit, whose processes can be kept from starting others.
+    most: Option<u64>,
 }
 
 impl Limit {
     /// Sets the limit of a group.
     fn set(&self, group: &Path) -> io::Result<()> {
+        let Some(limit) = self.most else { return Ok(()) };
         let (file, of_swap) = match (self.controller, self.place.version) {
             (Controller::Processes, _) => ("pids.max", None),
             (Controller::Memory, Version::One) => {
-                ("memory.limit_in_bytes", Some(("memory.memsw.limit_in_bytes", self.most)))
+                ("memory.limit_in_bytes", Some(("memory.memsw.limit_in_bytes", limit)))
             }
             (Controller::Memory, Version::Two) => ("memory.max", Some(("memory.swap.max", 0))),
         };
-        fs::write(group.join(file), self.most.to_string())?;
+        fs::write(group.join(file), limit.to_string())?;
         if let Some((file, most)) = of_swap {
             // Not there on a system that does not count swap.
             fs::write(group.join(file), most.to_string()).ok();
@@ -102,18 +91,19 @@ impl Limit {
         lines.find(|(name, _)| *name == word).and_then(|(_, count)| count.parse().ok()).unwrap_or(0)
     }
 
-    fn meaning(&self) -> String {
-        let (most, option) = (self.most, self.controller.option());
-        match self.controller {
+    /// For the agent; `None` without a limit. A group above may have had the one that was met: systems do not tell.
+    fn meaning(&self) -> Option<String> {
+        let (most, option) = (self.most?, self.controller.option());
+        Some(match self.controller {
             Controller::Memory => format!(
-                "the commands of this job may hold {most} bytes of memory together ({option} of this worker): the system \
-                 ended one of them"
+                "a limit of memory was met, and the system ended a process: this worker allows the commands of a job {most} bytes \
+                 together ({option})"
             ),
             Controller::Processes => format!(
-                "the commands of this job may be {most} processes and threads together ({option} of this worker): the \
-                 system started no more"
+                "a limit of processes was met, and the system started no more: this worker allows the commands of a job {most} \
+                 processes and threads together ({option})"
             ),
-        }
+        })
     }
 }
 
@@ -121,6 +111,7 @@ impl Limit {
 #[derive(Debug, Clone)]
 pub struct ControlGroups {
     limits: Arc<[Limit]>,
+    owner: Owner,
     made: Arc<AtomicU64>,
 }
 
@@ -132,19 +123,25 @@ impl ControlGroups {
     ///
     /// [`ControlGroupError`] where a limit cannot be set.
     pub async fn open(limits: CommandLimits) -> Result<Option<Self>, ControlGroupError> {
-        let memory = limits.memory.map(|most| (Controller::Memory, most));
-        let processes = limits.processes.map(|most| (Controller::Processes, most));
-        let wanted: Vec<(Controller, u64)> = memory.into_iter().chain(processes).collect();
-        if wanted.is_empty() {
+        if limits == CommandLimits::default() {
             return Ok(None);
         }
-        let limits = find(&wanted)?;
+        let limits = find(limits)?;
+        let owner = Owner::this_process().map_err(ControlGroupError::NotPermitted)?;
         for limit in &limits {
-            remove_left(&limit.place.folder).await;
+            left::remove(&limit.place.folder, &owner).await;
         }
-        let groups = Self { limits: limits.into(), made: Arc::default() };
+        let groups = Self { limits: limits.into(), owner, made: Arc::default() };
         // Refused at the start and not in every job.
+        let Err(refused) = groups.create("probe") else { return Ok(Some(groups)) };
+        let asked_for: Arc<[Limit]> =
+            groups.limits.iter().filter(|limit| limit.most.is_some()).cloned().collect();
+        if asked_for.len() == groups.limits.len() {
+            return Err(ControlGroupError::NotPermitted(refused));
+        }
+        let groups = Self { limits: asked_for, ..groups };
         groups.create("probe").map_err(ControlGroupError::NotPermitted)?;
+        tracing::warn!(%refused, "commands that start others without an end may outlive their job");
         Ok(Some(groups))
     }
 
@@ -158,10 +155,7 @@ impl ControlGroups {
     }
 
     fn create(&self, of: &str) -> Result<RunGroup, RefusedFolder> {
-        let process = std::process::id();
-        let start = started_at(process).unwrap_or(0);
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{PREFIX}{process}-{start}-{number}-{of}");
+        let name = self.owner.name(self.made.fetch_add(1, Ordering::Relaxed), of);
         // From here on dropped, and so removed, where something fails.
         let mut group = RunGroup { limits: Vec::new() };
         for limit in self.limits.iter() {
@@ -179,21 +173,33 @@ impl ControlGroups {
     }
 }
 
-/// Where each limit can be set, delegated to this process where that is to be asked for.
-fn find(wanted: &[(Controller, u64)]) -> Result<Vec<Limit>, ControlGroupError> {
+/// Where each limit can be set, delegated to this process where that is to be asked for; and where processes are counted, if that
+/// takes no more.
+fn find(wanted: CommandLimits) -> Result<Vec<Limit>, ControlGroupError> {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
     let own = OwnGroups::read(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
     let unified_controllers = own.unified.as_ref().map(|folder| folder.join("cgroup.controllers"));
     let unified_controllers =
         unified_controllers.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    let mut limits = Vec::new();
-    for &(controller, most) in wanted {
-        let place = own.place(controller, &unified_controllers);
-        let place = place.ok_or(ControlGroupError::NoController {
-            option: controller.option(),
-            controller: controller.name(),
-        })?;
-        limits.push(Limit { controller, place, most });
+    let mut limits: Vec<Limit> = Vec::new();
+    for (controller, most) in [(Controller::Memory, wanted.memory), (Controller::Processes, wanted.processes)]
+    {
+        match (own.place(controller, &unified_controllers), most) {
+            (Some(place), Some(_)) => limits.push(Limit { controller, place, most }),
+            (None, Some(_)) => {
+                let (option, controller) = (controller.option(), controller.name());
+                return Err(ControlGroupError::NoController { option, controller });
+            }
+            (Some(place), None) if controller == Controller::Processes => {
+                // Of version 2 only where its groups are made anyway: that moves this process.
+                if place.version == Version::One
+                    || limits.iter().any(|limit| limit.place.version == Version::Two)
+                {
+                    limits.push(Limit { controller, place, most });
+                }
+            }
+            _ => {}
+        }
     }
     let unified: Vec<&Limit> = limits.iter().filter(|limit| limit.place.version == Version::Two).collect();
     if let Some(first) = unified.first() {
@@ -226,23 +232,6 @@ fn delegate(folder: &Path, controllers: impl Iterator<Item = Controller>) -> io:
     })
 }
 
-/// Removes the groups below `folder` whose worker is gone, with what is left in them.
-async fn remove_left(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let left = names.filter(|name| is_left(name, started_at)).map(|name| folder.join(name));
-    join_all(left.map(|group| async move { end(&[group]).await })).await;
-}
-
-/// Whether a name is that of a group whose worker is gone. `started_at` is when the process with an id started.
-fn is_left(name: &str, started_at: impl Fn(u32) -> Option<u64>) -> bool {
-    let mut fields = name.strip_prefix(PREFIX).unwrap_or_default().splitn(3, '-');
-    let process = fields.next().and_then(|text| text.parse().ok());
-    let start = fields.next().and_then(|text| text.parse::<u64>().ok());
-    // Another process may have its id since.
-    process.zip(start).is_some_and(|(process, start)| started_at(process).is_none_or(|now| now != start))
-}
-
 /// A folder that the system refuses.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", folder.display())]
@@ -251,7 +240,8 @@ pub struct RefusedFolder {
     source: io::Error,
 }
 
-/// The group of the commands of one run. Dropping it removes it where no process is left in it.
+/// The group of the commands of one run. Dropping it kills what is in it and removes it; a group whose processes have not left
+/// by then stays, and is removed by the next worker that starts once this one has ended.
 #[derive(Debug)]
 pub struct RunGroup {
     /// The folder of each limit, which is one where both are of one hierarchy.
@@ -268,76 +258,29 @@ impl RunGroup {
 
     /// The limits, and how often they were met.
     pub(super) fn met_limits(&self) -> Vec<MetLimit> {
-        let met = |(folder, limit): &(PathBuf, Limit)| MetLimit {
-            count: limit.count(folder),
-            meaning: limit.meaning(),
+        let met = |(folder, limit): &(PathBuf, Limit)| {
+            Some(MetLimit { meaning: limit.meaning()?, count: limit.count(folder) })
         };
-        self.limits.iter().map(met).collect()
+        self.limits.iter().filter_map(met).collect()
     }
 
-    /// Kills what is left in the group, and removes it, within two seconds. Dropping the future leaves that to the next
-    /// worker.
+    /// Kills what is left in the group, and removes it, within two seconds. Dropping the future leaves the rest to the drop of
+    /// the group.
     pub async fn end(&self) {
-        end(&self.folders()).await;
+        ending::end(&self.folders()).await;
+    }
+
+    /// Kills what is in the group and removes it where that has left: for a run that is dropped.
+    pub fn end_at_once(&self) {
+        ending::end_at_once(&self.folders());
     }
 }
 
 impl Drop for RunGroup {
     fn drop(&mut self) {
-        for folder in self.folders() {
-            // One with processes stays, and the next worker removes it.
-            fs::remove_dir(folder).ok();
-        }
+        self.end_at_once();
     }
 }
-
-async fn end(folders: &[PathBuf]) {
-    for folder in folders {
-        // Nothing in it can start more while it is killed. Not there where only memory is limited.
-        if folder.join("pids.max").exists() {
-            fs::write(folder.join("pids.max"), "0").ok();
-        }
-    }
-    let deadline = Instant::now() + END_TIMEOUT;
-    loop {
-        let is_gone = |folder: &PathBuf| match fs::remove_dir(folder) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        let left: Vec<&PathBuf> = folders.iter().filter(|folder| !is_gone(folder)).collect();
-        let Some(first) = left.first() else { return };
-        if Instant::now() >= deadline {
-            tracing::warn!(group = %first.display(), "a control group cannot be removed: a process in it does not end");
-            return;
-        }
-        for folder in left {
-            kill(folder);
-        }
-        sleep(END_POLL_INTERVAL).await;
-    }
-}
-
-/// Sends SIGKILL to every process of a group.
-#[cfg(target_os = "linux")]
-fn kill(folder: &Path) {
-    let processes = || fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
-    let open = |line: &str| {
-        let id = line.parse().ok().filter(|&id: &i32| id > 1).and_then(Pid::from_raw)?;
-        Some((line.to_owned(), rustix::process::pidfd_open(id, PidfdFlags::empty()).ok()?))
-    };
-    let opened: Vec<_> = processes().lines().filter_map(open).collect();
-    // Between the reading and the opening an id may have become another process': what is still in the group under it is what
-    // was opened, or that has died.
-    let still = processes();
-    for (id, process) in opened {
-        if still.lines().any(|line| line == id) {
-            rustix::process::pidfd_send_signal(process, Signal::KILL).ok();
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn kill(_folder: &Path) {}
 
 /// Moves this process into the groups of its run. Called by the start of a command.
 ///
@@ -353,6 +296,9 @@ pub(super) fn join(folders: &[PathBuf]) -> io::Result<()> {
         if let Some((current, most)) = number("pids.current").zip(number("pids.max"))
             && current > most
         {
+            if most == 0 {
+                return Err(io::Error::other("its job's run has ended"));
+            }
             let option = Controller::Processes.option();
             return Err(io::Error::other(format!(
                 "the commands of this job may be {most} processes and threads together ({option} of this worker)"
@@ -364,14 +310,68 @@ pub(super) fn join(folders: &[PathBuf]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::Command;
+
+    use legwork_common::id::SessionId;
+
     use super::*;
 
     fn limit(controller: Controller, version: Version, folder: &Path, most: u64) -> Limit {
-        Limit { controller, place: Place { folder: folder.to_owned(), version }, most }
+        Limit { controller, place: Place { folder: folder.to_owned(), version }, most: Some(most) }
     }
 
     fn groups(limits: Vec<Limit>) -> ControlGroups {
-        ControlGroups { limits: limits.into(), made: Arc::default() }
+        ControlGroups { limits: limits.into(), owner: Owner::this_process().unwrap(), made: Arc::default() }
+    }
+
+    /// Real groups with a limit of memory; `None`, with the reason on the real standard error, where this user has none of version
+    /// 1: version 2 would move this process.
+    async fn real() -> Option<ControlGroups> {
+        if !Path::new("/sys/fs/cgroup/memory").is_dir() || !Path::new("/sys/fs/cgroup/pids").is_dir() {
+            writeln!(io::stderr(), "skipped: no control groups of version 1").ok()?;
+            return None;
+        }
+        match ControlGroups::open(CommandLimits { memory: Some(1 << 30), processes: None }).await {
+            Ok(groups) => groups,
+            Err(error) if rustix::process::geteuid().is_root() => panic!("{error}"),
+            Err(error) => {
+                writeln!(io::stderr(), "skipped: {error}").ok()?;
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_dropped_or_ended_leaves_no_process_also_not_in_groups_below() {
+        let Some(groups) = real().await else { return };
+        let start = |folders: &[PathBuf]| {
+            let child = Command::new("sleep").arg("71.85").spawn().unwrap();
+            for folder in folders {
+                fs::write(folder.join(PROCESSES), child.id().to_string()).unwrap();
+            }
+            child
+        };
+        for is_dropped in [true, false] {
+            let group = groups.of_run(JobId::random_in(SessionId::random())).unwrap();
+            let folders = group.folders();
+            // Without a limit of processes these are counted, and no one reads of it.
+            assert_eq!((folders.len(), group.met_limits().len()), (2, 1));
+            assert_eq!(fs::read_to_string(folders[1].join("pids.max")).unwrap(), "max\n");
+            let below: Vec<PathBuf> = folders.iter().map(|folder| folder.join("a/b")).collect();
+            below.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+            let mut children = [start(&folders), start(&below)];
+            if is_dropped {
+                drop(group);
+            } else {
+                group.end().await;
+            }
+            for child in &mut children {
+                assert!(!child.wait().unwrap().success());
+            }
+            assert!(is_dropped || folders.iter().all(|folder| !folder.exists()));
+            ending::end(&folders).await;
+        }
     }
 
     #[test]
@@ -438,20 +438,5 @@ mod tests {
         write("pids.max", "max\n");
         assert!(join(&folders).is_ok());
         assert_eq!(fs::read_to_string(top.path().join(PROCESSES)).unwrap(), "0");
-    }
-
-    #[test]
-    fn groups_of_workers_that_are_gone_are_known_by_their_names() {
-        let started_at = |process| (process == 7).then_some(50);
-        for (name, expected) in [
-            ("legwork-7-50-0-job_1-2", false),
-            ("legwork-7-49-0-job_1-2", true),
-            ("legwork-8-50-3-probe", true),
-            ("legwork-worker", false),
-            ("legwork-7", false),
-            ("other-8-50-0-x", false),
-        ] {
-            assert_eq!(is_left(name, started_at), expected, "{name}");
-        }
     }
 }

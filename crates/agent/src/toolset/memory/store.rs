@@ -4,7 +4,7 @@
 //! SQLite finds files by their paths: a command that puts a link into one between a check and the open leads it elsewhere.
 //! So in a confined run the file is read and replaced whole, as other shared files are, and SQLite has it in memory. SQLite's
 //! locks do not keep such a run from replacing what another one changes, so all runs take the lock of the shared file first,
-//! also to read.
+//! also to read, unless it cannot be made: a read-only project can be read without it.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::ToSql;
@@ -87,11 +88,17 @@ pub(super) fn to_json(memories: &[Memory]) -> String {
 }
 
 impl MemoryStore {
-    /// The right to read and change a database that confined runs may replace; `None` where SQLite serializes all changes.
-    pub(super) async fn lock(&self, blocking: &BlockingThreads) -> Result<Option<Lock>, MemoryError> {
+    /// The right to read and change a database that confined runs may replace; `None` where SQLite serializes all changes, and
+    /// for one that is only to be read where no lock can be made.
+    pub(super) async fn lock(
+        &self,
+        blocking: &BlockingThreads,
+        changes: bool,
+    ) -> Result<Option<Lock>, MemoryError> {
         match self {
             Self::Own { .. } => Ok(None),
-            Self::Shared(file) | Self::Confined(file) => Ok(Some(file.lock(blocking).await?)),
+            Self::Shared(file) | Self::Confined(file) if changes => Ok(Some(file.lock(blocking).await?)),
+            Self::Shared(file) | Self::Confined(file) => Ok(file.lock_to_read(blocking).await?),
         }
     }
 
@@ -116,12 +123,15 @@ impl MemoryStore {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)
     }
 
-    /// Creates the table.
+    /// Creates the table; without the lock of a shared database, checks that it is there.
     ///
     /// # Errors
     ///
     /// [`MemoryError`].
     pub(super) fn prepare(&self, lock: Option<&Lock>) -> Result<(), MemoryError> {
+        if lock.is_none() && !matches!(self, Self::Own { .. }) {
+            return self.check_table();
+        }
         self.change(lock, |database| {
             database.execute_batch(
                 "CREATE TABLE IF NOT EXISTS memories (id TEXT PRIMARY KEY, created_at TEXT, memory TEXT, category TEXT)",
@@ -133,6 +143,18 @@ impl MemoryStore {
             }
             Ok(())
         })
+    }
+
+    fn check_table(&self) -> Result<(), MemoryError> {
+        let database = match self.path() {
+            Some(path) => {
+                self.check()?;
+                // A database that is not there is not created.
+                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?
+            }
+            None => self.open()?,
+        };
+        Ok(database.prepare("SELECT id, created_at, memory, category FROM memories").map(drop)?)
     }
 
     /// Checks that no link leads out of the root.

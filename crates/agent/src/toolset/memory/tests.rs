@@ -1,6 +1,7 @@
 //! The memory tools on databases in temporary folders.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 
 use rusqlite::Connection;
@@ -8,6 +9,8 @@ use serde_json::json;
 
 use super::*;
 use crate::environment::Confinement;
+use crate::files::user::AsUser;
+use crate::files::user::CommandUser;
 use crate::testing;
 use crate::toolset::tests::call;
 
@@ -149,6 +152,34 @@ async fn in_a_confined_run_no_link_leads_to_another_database() {
     fs::remove_file(job.join("db")).unwrap();
     fs::rename(job.join("before"), job.join("db")).unwrap();
     assert_eq!(found(&own, json!({})).await, ["coffee"]);
+}
+
+#[tokio::test]
+async fn a_database_in_a_folder_that_cannot_be_written_is_read_without_its_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = testing::environment(folder.path());
+    add(&tools(&environment, Some("m.db")).await, json!({"memory": "tea"})).await;
+    fs::remove_file(folder.path().join(".m.db.lock")).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        // Root writes everywhere, so this is another user: first a thread of its own, as an unconfined run of that user.
+        let user = CommandUser { uid: 65534, gid: 65534, groups: vec![65534] };
+        let store = MemoryStore::Shared(SharedFile::of_run(&environment, "m.db").unwrap());
+        let as_user = AsUser::enter(Some(&user)).unwrap();
+        assert!(store.prepare(None).is_ok() && store.search("", None).unwrap().len() == 1);
+        let none = MemoryStore::Shared(SharedFile::of_run(&environment, "none.db").unwrap());
+        assert!(none.prepare(None).is_err());
+        drop(as_user);
+        let confined = folder.path().to_owned();
+        environment.confinement =
+            Some(Confinement { folder: confined, readable: Vec::new(), user: Some(user) });
+    }
+    let readers = tools(&environment, Some("m.db")).await;
+    assert_eq!(found(&readers, json!({})).await, ["tea"]);
+    let refused = call(&readers, "add_memory", json!({"memory": "x"})).await;
+    assert!(refused.is_error && refused.text.contains("cannot be written"), "{refused:?}");
+    assert!(open(&environment, Some("none.db"), "t").await.is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

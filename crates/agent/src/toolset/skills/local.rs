@@ -14,6 +14,7 @@ use super::Skill;
 use super::Source;
 use crate::environment::Environment;
 use crate::files::Files;
+use crate::files::hidden::is_file;
 
 /// The file that makes a folder a skill.
 const FILE: &str = "SKILL.md";
@@ -55,7 +56,7 @@ pub(super) fn find(environment: &Environment) -> (Vec<Skill>, Vec<String>) {
     (found, warnings)
 }
 
-/// Searches the folders in `root`, in the order of their names.
+/// Searches the folders in `root`, in the order of their names. What is not there is no error; what cannot be read is a warning.
 fn search(
     environment: &Environment,
     root: &Path,
@@ -63,21 +64,30 @@ fn search(
     found: &mut Vec<Skill>,
     warnings: &mut Vec<String>,
 ) {
-    let Ok(_as_user) = environment.files_at(root).as_user() else { return };
-    let Ok(entries) = fs::read_dir(root) else { return };
+    let files = environment.files_at(root);
+    let entered = files.as_user().and_then(|as_user| Ok((as_user, fs::read_dir(root)?)));
+    let (_as_user, entries) = match entered {
+        Ok(entered) => entered,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return;
+        }
+        Err(error) => {
+            warnings.push(format!("skills in {} cannot be used: {error}", root.display()));
+            return;
+        }
+    };
     let mut folders: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
     folders.sort();
     for folder in folders {
-        if folder.join(FILE).is_file() {
-            match read(environment, &folder) {
+        let file = folder.join(FILE);
+        match is_file(&file).map_err(|error| error.to_string()) {
+            Ok(false) if depth > 1 => search(environment, &folder, depth - 1, found, warnings),
+            Ok(false) => {}
+            is_skill => match is_skill.and_then(|_| read(environment, &folder)) {
                 Ok(skill) => found.push(skill),
-                Err(reason) => {
-                    warnings.push(format!("skill {} cannot be used: {reason}", folder.join(FILE).display()));
-                }
-            }
-        } else if depth > 1 {
-            search(environment, &folder, depth - 1, found, warnings);
+                Err(reason) => warnings.push(format!("skill {} cannot be used: {reason}", file.display())),
+            },
         }
     }
 }

@@ -37,7 +37,7 @@ impl Coded for ControlGroupError {
     fn hint(&self) -> Option<String> {
         Some(
             "run the worker as a service with `Delegate=yes`, with `systemd-run --user --scope -p Delegate=yes legwork-worker …`, \
-             or as root; or leave out --command-memory and --command-processes"
+             or as root where the control groups are of version 1; or leave out --command-memory and --command-processes"
                 .to_owned(),
         )
     }
