@@ -190,13 +190,13 @@ fn find(wanted: CommandLimits) -> Result<Vec<Limit>, ControlGroupError> {
                 let (option, controller) = (controller.option(), controller.name());
                 return Err(ControlGroupError::NoController { option, controller });
             }
-            (Some(place), None) if controller == Controller::Processes => {
-                // Of version 2 only where its groups are made anyway: that moves this process.
-                if place.version == Version::One
-                    || limits.iter().any(|limit| limit.place.version == Version::Two)
-                {
-                    limits.push(Limit { controller, place, most });
-                }
+            // Of version 2 only where its groups are made anyway: that moves this process.
+            (Some(place), None)
+                if controller == Controller::Processes
+                    && (place.version == Version::One
+                        || limits.iter().any(|limit| limit.place.version == Version::Two)) =>
+            {
+                limits.push(Limit { controller, place, most });
             }
             _ => {}
         }
