@@ -97,7 +97,10 @@ fn a_command_that_cannot_be_registered_with_its_guard_does_not_start() {
     for (program, why) in
         [("1", "the program that started it is gone"), (&parent, "it does not lead a process group")]
     {
-        let output = state.legwork(["__guarded", "lease", program, "no-such-guard", "touch", &file]);
+        // As its own user, in no control group, without a sandbox.
+        let restrictions = ["-", "0", "--"];
+        let begin = ["__guarded", "lease", program, "no-such-guard"];
+        let output = state.legwork([&begin[..], &restrictions, &["touch", &file]].concat());
         assert_eq!(output.status, 126, "{output:?}");
         assert!(output.stderr.contains(why), "{output:?}");
         assert!(!Path::new(&file).exists());
