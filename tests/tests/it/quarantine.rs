@@ -62,6 +62,15 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
     assert_eq!((&view["status"], &view["cause"]), (&json!("failed"), &json!("worker_lost")), "{view}");
     assert_eq!(view["attempt"], 3, "{view}");
     assert!(view["error"].as_str().unwrap().contains("the last one while it ran alone"), "{view}");
+    assert_completed_alone(&state, &innocent);
+    let explained = explained.unwrap();
+    assert!(explained.contains("in quarantine: 2 workers were lost in a row"), "{explained}");
+    let viewed = viewed.unwrap();
+    assert!(viewed.contains("Alone     in quarantine after 2 lost workers"), "{viewed}");
+}
+
+/// Each neighbour completed, at its third try alone on its worker.
+fn assert_completed_alone(state: &StateFolder, innocent: &[&str]) {
     let mut by_worker: BTreeMap<String, Vec<Job>> = BTreeMap::new();
     for id in innocent {
         let view = state.view(id);
@@ -82,10 +91,6 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
             assert!(overlap < END_OF_A_JOB_MS, "{worker} ran two at once for {overlap} ms");
         }
     }
-    let explained = explained.unwrap();
-    assert!(explained.contains("in quarantine: 2 workers were lost in a row"), "{explained}");
-    let viewed = viewed.unwrap();
-    assert!(viewed.contains("Alone     in quarantine after 2 lost workers"), "{viewed}");
 }
 
 /// Replaces workers that died: two serve, as soon as the first has died.
