@@ -18,7 +18,7 @@ use crate::team::calls;
 
 const TEAM: &str = "
 agents:
-  bomb: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
+  bomb: {model: scripted/any, description: d, instruction: i, sub_agents: [good], toolsets: [{type: shell}, {type: background_agents}]}
   hog: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
   good: {model: scripted/any, description: d, instruction: i, toolsets: [{type: shell}]}
 ";
@@ -87,47 +87,58 @@ fn groups_of(worker: u32) -> Vec<PathBuf> {
     groups(Path::new("/sys/fs/cgroup"), &format!("legwork-{worker}-"))
 }
 
-#[test]
-fn processes_beyond_the_limit_of_a_job_do_not_start_and_none_outlives_it() {
+/// A job that starts processes until the system refuses one, then commands in the background that fill the places of those that
+/// ended, and one more command once the file `full` is there: a command in the background may enter its group later than
+/// the next one does.
+fn bomb(full: &Path) -> Value {
     // It ends by its own count at 400 where nothing limits it, and all that it starts ends within two minutes.
     let bomb = "setsid sleep 71.45 > /dev/null 2>&1 & perl -e 'for my $n (1..400) { my $p = fork; \
                 if (!defined $p) { print \"refused: $n\\n\"; exit } if (!$p) { exec \"sleep\", \"71.35\" } } print \"all\\n\"'";
     let more = json!({"name": "run_background_job", "arguments": {"cmd": "exec sleep 71.35"}});
-    let agents = json!({
+    let gate = json!({"name": "run_background_agent", "arguments": {"agent": "good", "task": "go"}});
+    let wait = json!({"name": "wait_background_agents", "arguments": {"task_ids": ["{{jobs}}"]}});
+    let until_full = format!("until [ -e {} ]; do sleep 0.1; done", full.display());
+    json!({
         "bomb": [
             calls("shell", &json!({"cmd": bomb})),
-            // As many as the shell and the bomb itself were, at most.
-            {"text": "first: {{result:shell}}", "tool_calls": [more, more]},
+            // As many as the shell and the bomb itself were.
+            {"text": "first: {{result:shell}}", "tool_calls": [more, more, gate]},
+            {"text": "I wait.", "tool_calls": [wait]},
             calls("shell", &json!({"cmd": "echo more"})),
             {"text": "then: {{result:shell}}", "tool_calls": [{"name": "list_background_jobs", "arguments": {}}]},
             {"text": "never", "delay_ms": 100_000},
         ],
-        "good": [calls("shell", &json!({"cmd": GOOD})), {"text": "{{result:shell}}"}],
-    });
-    let Some((_redis, state, team)) = fleet(&agents) else { return };
+        "good": [calls("shell", &json!({"cmd": format!("{until_full}; {GOOD}")})), {"text": "{{result:shell}}"}],
+    })
+}
+
+#[test]
+fn processes_beyond_the_limit_of_a_job_do_not_start_and_none_outlives_it() {
+    let Some((_redis, mut state, team)) = fleet(&json!({})) else { return };
+    let full = state.path("full");
+    Team::write(&mut state, &bomb(&full));
     let worker = state.worker(&LIMITS);
     let id = state.dispatch(&[&team, "bomb", "go"]);
-    // The end of what is read below: the text before it may be written in parts.
-    state.until_output(&id, "(--command-processes of this worker)");
+    let met = "[a limit of processes was met, and the system started no more: this worker allows the commands of a job 24 \
+               processes and threads together (--command-processes)]";
+    state.until_output(&id, met);
     let output = state.view(&id)["output"].as_str().unwrap().to_owned();
     let refused =
         output.split("refused: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
-    let refused = refused.filter(|number| (18..=24).contains(number)).unwrap_or_else(|| panic!("{output}"));
-    let then = output.split("then: ").nth(1).unwrap();
-    let met = "[a limit of processes was met, and the system started no more: this worker allows the commands of a job 24 \
-               processes and threads together (--command-processes)]";
-    assert!(output.contains(met), "{output}");
-    let not_started = "the command was not started: the commands of this job may be 24 processes and threads together \
-                   (--command-processes of this worker)";
-    assert!(then.contains(not_started), "{then}");
-    // Those that the bomb could start, and both commands after it. A process has its name a moment after it began.
-    let started = refused - 1 + 2;
-    until("all of them run", || processes("sleep 71.35").len() == started);
+    assert_eq!(refused, Some(22), "with its shell, itself and the one that left its group: {output}");
+    let started = || processes("sleep 71.35").len();
+    until("those that were not refused run, and both commands after them", || started() == 21 + 2);
+    state.file("full", "");
+    state.until_output(
+        &id,
+        "the command was not started: the commands of this job may be 24 processes and threads together \
+         (--command-processes of this worker)",
+    );
     assert!(!groups_of(worker.id()).is_empty());
 
     let neighbour = state.dispatch(&[&team, "good", "go"]);
     assert_eq!(state.until_status(&neighbour, "completed")["result"], "fine\n");
-    assert_eq!(processes("sleep 71.35").len(), started);
+    assert_eq!(started(), 21 + 2);
     state.legwork(["stop", &id]).expect_success();
     state.until_status(&id, "stopped");
     // One of them had left the process group of its command.
