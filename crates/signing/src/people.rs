@@ -30,6 +30,8 @@ pub enum Words {
     Answers,
     /// Messages to jobs.
     Messages,
+    /// What models read of other jobs: results and errors.
+    Results,
 }
 
 /// An answer and what it is for, each as text that both sides make in the same way.

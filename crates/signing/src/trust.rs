@@ -10,7 +10,7 @@
 //!     commands: []
 //!   worker-1: {key: ed25519:…, worker: true}
 //!   ops: {key: ed25519:…, person: true}
-//! signed: [answers, messages]
+//! signed: [answers, messages, results]
 //! ```
 
 mod refusal;

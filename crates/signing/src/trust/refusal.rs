@@ -107,6 +107,9 @@ pub enum Refusal {
         /// `answer` or `message`.
         what: &'static str,
     },
+    /// The end of a job is not as a trusted worker wrote it: its text, state or cause was altered, or it has no seal.
+    #[error("the end of the job is not as a trusted worker signed it (--trust)")]
+    Result,
     /// This attempt, or a later one, was begun here before, or the job ended here.
     #[error("the job {job} is a replay: {detail}")]
     Replayed {
