@@ -157,6 +157,8 @@ pub struct JobView {
     pub since: Option<u64>,
     /// What was not read of the job's result, or of its error; `None` where they are whole.
     pub cut: Option<CutText>,
+    /// What proves that a worker wrote the job's end, as it is stored; `None` where nothing does.
+    pub seal: Option<String>,
 }
 
 /// A result or an error of which only the first and the last bytes were read.

@@ -6,14 +6,18 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use legwork_common::id::JobId;
+use legwork_common::job::Cause;
+use legwork_common::lifecycle::State;
 use legwork_common::team::Team;
 use legwork_queue::port::Claimed;
+use legwork_queue::port::Ending;
 use legwork_signing::Accepted;
 use legwork_signing::Envelope;
 use legwork_signing::Grant;
 use legwork_signing::JobSigner;
 use legwork_signing::KeyId;
 use legwork_signing::Refusal;
+use legwork_signing::ResultTerms;
 use legwork_signing::SigningKey;
 use legwork_signing::Trust;
 use legwork_signing::TurnSigner;
@@ -185,6 +189,20 @@ impl AttemptAdmission {
         let Admission { key, ledger, .. } = self.admission.as_ref()?;
         let signer = verifier?.into_signer(Arc::clone(key.as_ref()?));
         Some(SignedTurns { signer, noted: NotedTurns { ledger: ledger.clone(), job } })
+    }
+
+    /// The seal of the job's end; `None` where this worker does not sign, for a job that it did not admit, and for what is not its
+    /// agent's: a stop, a refusal.
+    pub(crate) fn seal_end(&self, claimed: &Claimed, ending: &Ending) -> Option<String> {
+        let key = self.admission.as_ref()?.key.as_ref()?;
+        self.envelope.get()?;
+        let (state, cause, text) = match ending {
+            Ending::Completed { result } => (State::Completed, None, result),
+            Ending::Failed { cause: Cause::Rejected, .. } | Ending::Stopped { .. } => return None,
+            Ending::Failed { cause, message } => (State::Failed, Some(*cause), message),
+        };
+        let (job, session) = (claimed.lease.id, claimed.session);
+        Some(key.seal_result(&ResultTerms { job, session, state, cause, text }))
     }
 
     /// Notes the end of the job. A failure is logged: a replay with a higher number is not recognized then.

@@ -48,7 +48,7 @@ pub(crate) fn viewed(number: usize, agent: &str, status: State, result: &str) ->
         result: (status == State::Completed).then(|| result.to_owned()),
         ..Job::queued(job_id(number), session)
     };
-    JobView { job, output: OutputSlice::default(), truncated: false, since: None, cut: None }
+    JobView { job, output: OutputSlice::default(), truncated: false, since: None, cut: None, seal: None }
 }
 
 #[derive(Debug, Default)]

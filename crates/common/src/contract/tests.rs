@@ -35,6 +35,7 @@ fn viewed(status: State, output: &str) -> JobView {
         truncated: false,
         since: None,
         cut: None,
+        seal: None,
     }
 }
 

@@ -2,13 +2,14 @@
 --
 -- Reads first: token and state of the record, then stop marks. A job that is being stopped ends `stopped`, whatever its
 -- attempt reports, and is not retried.
--- Writes: the end of the job (end_job), or the schedule of its retry. Nothing where it has mail to hear first. A result that
+-- Writes: the end of the job (end_job) with its seal, or the schedule of its retry. Nothing where it has mail to hear first. A result that
 -- is the end of the output is not stored: the record has its length (stored/record.rs), and version 3.
 -- A repeat finds a job that is not held and answers with its state. Only under another token it is `lost`. A repeat whose
 -- result turned out to be missing in the output stores it.
 --
 -- KEYS: tag.
--- ARGV: for each attempt: id, id as 16 bytes, token, how it ended, result or error, usage, what its output holds.
+-- ARGV: for each attempt: id, id as 16 bytes, token, how it ended, result or error, usage, what its output holds,
+--   seal ('' for none).
 --   How it ended has, separated by spaces, outcome (completed | failed | stopped), cause (`-` for none), delay of a retry in ms, 1 if its cause is
 --   retryable, 1 if the attempt hears mail that is sent to it, then the session (`-` to read it) and the
 --   dispatcher (`-` for the root) of its facts. The usage is stored as it is: bytes of output, input
@@ -17,7 +18,7 @@
 --   earlier call that it does not hold.
 -- Replies: for each attempt the state that the job has now, 'failed+tree' where the tree below must be swept, 'mail'
 --   where it completes no sooner than its agent has heard the mail that is there, or 'lost'.
-local STRIDE = 7
+local STRIDE = 8
 
 -- Adds to the fields of an end what the record holds in place of result and turns.
 local function refer(fields, held)
@@ -40,7 +41,7 @@ local known_ways = {}
 local replies = {}
 for n = 0, #ARGV / STRIDE - 1 do
   local first = 1 + n * STRIDE
-  local id, raw_id, token, how, text, usage, held = unpack(ARGV, first, first + STRIDE - 1)
+  local id, raw_id, token, how, text, usage, held, seal = unpack(ARGV, first, first + STRIDE - 1)
   local ways = known_ways[how]
   if not ways then
     ways = { string.match(how, HOW) }
@@ -86,6 +87,9 @@ for n = 0, #ARGV / STRIDE - 1 do
         ending.cause = stop_cause(root) or ending.cause or 'operator'
         ending.text = ''
         ending.root = root
+      elseif seal ~= '' then
+        -- Of this end and no other: that of an attempt that is retried is not kept.
+        fields[#fields + 1], fields[#fields + 2] = 'seal', seal
       end
       replies[n + 1] = end_job(id, job, ending) and 'failed+tree' or ending.state
     end

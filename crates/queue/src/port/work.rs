@@ -249,6 +249,9 @@ pub struct Finish {
     pub is_first_attempt: bool,
     /// What of this end the job's output holds already.
     pub in_output: InOutput,
+    /// What proves to other workers that this one wrote the end, stored with the job's end as it is; `None` for nothing. Where the
+    /// job does not end with the attempt, or is stopped, it is dropped.
+    pub seal: Option<String>,
 }
 
 /// What of the end of a completed job its output holds already, so that it is not stored a second time.

@@ -221,4 +221,5 @@ fn push_finish(call: &mut Call, finish: &Finish, results: Results) {
     let result_bytes = if is_stored { 0 } else { text.len() as u64 };
     call.push(UsageField { output_bytes: finish.output_bytes, usage: finish.usage, result_bytes }.encode());
     call.push(held);
+    call.push(finish.seal.as_deref().unwrap_or_default());
 }

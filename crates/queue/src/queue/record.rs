@@ -34,7 +34,7 @@ use crate::stored::request;
 pub(super) const ASKED: &str = "read jobs";
 
 /// The fields of a record that are read.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "v",
     "state",
     "run",
@@ -53,6 +53,7 @@ const FIELDS: [&str; 18] = [
     "quarantine",
     "notify",
     "notice",
+    "seal",
 ];
 /// The fields of a record that a [`Place`] needs.
 const PLACE_FIELDS: [&str; 3] = ["state", "finished", "dispatched"];
@@ -150,6 +151,8 @@ pub(super) struct Record {
     pub(super) live: u64,
     /// Bytes of its result where that is the end of its output; 0 for any other.
     pub(super) result_bytes: u64,
+    /// What proves which worker ended it.
+    pub(super) seal: Option<String>,
 }
 
 impl Record {
@@ -304,6 +307,7 @@ pub(super) fn read(
         lane: facts.lane.clone(),
         failures: fields.number("failures"),
         lacks: fields.number("lacks"),
+        seal: Some(fields.text("seal").to_owned()).filter(|seal| !seal.is_empty()),
         live: fields.number("live"),
         result_bytes: match fields.state(Some(&facts)) {
             State::Completed => fields.usage().result_bytes,

@@ -27,7 +27,7 @@ use crate::queue::slice::without_cut_beginning;
 use crate::queue::watch::BATCH_SIZE;
 
 /// What a model is shown of a result, and room for white space before it, which is not shown.
-const EXCERPT_BYTES: usize =
+pub(crate) const EXCERPT_BYTES: usize =
     if MAX_WAIT_BYTES > MAX_ANNOUNCED_BYTES { MAX_WAIT_BYTES } else { MAX_ANNOUNCED_BYTES } + 64;
 
 /// What one line about a failed job shows of its error, and more.
@@ -130,7 +130,14 @@ impl Queue {
 
     fn view_without_output(&self, record: Record) -> JobView {
         let truncated = record.job.output_bytes >= self.settings().output_cap;
-        JobView { job: record.job, output: OutputSlice::default(), truncated, since: None, cut: None }
+        JobView {
+            seal: record.seal,
+            job: record.job,
+            output: OutputSlice::default(),
+            truncated,
+            since: None,
+            cut: None,
+        }
     }
 
     /// Adds the read of a view's slice.
@@ -153,7 +160,7 @@ impl Queue {
             OutputSlice { total, ..whole_characters(&bytes, from, slice.offset, slice.most, total) }
         };
         let truncated = total >= self.settings().output_cap;
-        Ok(JobView { job: record.job, output, truncated, since: slice.since, cut: None })
+        Ok(JobView { seal: record.seal, job: record.job, output, truncated, since: slice.since, cut: None })
     }
 }
 

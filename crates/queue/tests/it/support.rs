@@ -232,6 +232,7 @@ pub(crate) fn finish(lease: Lease, ending: Ending) -> Finish {
         belongs_to: None,
         is_first_attempt: false,
         in_output: InOutput::Nothing,
+        seal: None,
     }
 }
 

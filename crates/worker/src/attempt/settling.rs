@@ -61,9 +61,11 @@ impl Attempt {
             }
             _ => InOutput::Nothing,
         };
+        let seal = self.admission.seal_end(self.claimed(), &ending);
         let finish = Finish {
             lease,
             ending,
+            seal,
             in_output,
             output_bytes: buffer.end(),
             usage,
