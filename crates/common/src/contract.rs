@@ -8,6 +8,7 @@ mod announcement;
 mod cut;
 mod poll;
 mod wait;
+mod withheld;
 
 use std::fmt::Write as _;
 
@@ -30,6 +31,9 @@ pub use wait::MAX_WAIT_BYTES;
 pub use wait::WaitAnswer;
 pub use wait::WaitedTask;
 pub use wait::wait_timeout;
+pub use withheld::OUTPUT_WITHHELD;
+pub use withheld::RESULT_WITHHELD;
+pub use withheld::error_withheld;
 
 /// The longest message of `send_background_agent`, in bytes. It enters the receiver's context whole.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024;

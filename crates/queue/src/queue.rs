@@ -35,9 +35,11 @@ pub(crate) use enqueue::ENQUEUE_BATCH_SIZE;
 pub(crate) use facts::LiveBelow;
 pub use server::Access;
 pub use server::ServerFacts;
+pub(crate) use slice::text_slice;
 pub(crate) use statistics::JobFacts;
 pub(crate) use statistics::Sample;
 pub(crate) use upkeep::Clearing;
+pub(crate) use view::EXCERPT_BYTES;
 pub(crate) use view::ViewDepth;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! The service trait over the port, for one caller: the root of a session, or one of its running jobs.
 
 mod idempotency_key;
+mod mailbox;
+mod proven;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +24,18 @@ use legwork_common::service::BackgroundAgents;
 use legwork_common::service::CallIndex;
 use legwork_common::service::JobList;
 use legwork_common::service::JobView;
-use legwork_common::service::Mail;
-use legwork_common::service::MailContent;
-use legwork_common::service::MailId;
-use legwork_common::service::Mailbox;
 use legwork_common::service::RunRequest;
 use legwork_common::service::SendRequest;
 use legwork_common::service::ServiceError;
 use legwork_common::service::StopReply;
+use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitRequest;
 use legwork_common::session_state::BudgetReservation;
 use legwork_common::session_state::SessionState;
 use legwork_common::session_state::TodoChange;
 use legwork_common::session_state::TodoList;
+use legwork_common::team::Team;
 use legwork_common::trace::TraceParent;
 use legwork_signing::AnswerTerms;
 use legwork_signing::JobSigner;
@@ -45,6 +45,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use tracing::Span;
 
+use self::proven::Proofs;
 use crate::observer::Observer;
 use crate::observer::POLL_INTERVAL;
 use crate::port::Asked;
@@ -55,8 +56,6 @@ use crate::port::Enqueue;
 use crate::port::EnqueueRefusal;
 use crate::port::Enqueued;
 use crate::port::Lease;
-use crate::port::MailEntry;
-use crate::port::MailEntryContent;
 use crate::port::NewJob;
 use crate::port::Questions as _;
 use crate::port::SessionStateRefusal;
@@ -64,9 +63,8 @@ use crate::port::SessionStateStore as _;
 use crate::port::StopOutcome;
 use crate::port::StopRoot;
 use crate::port::Watch as _;
-use crate::port::Work as _;
 use crate::queue::ENQUEUE_BATCH_SIZE;
-use crate::queue::ViewDepth;
+use crate::queue::EXCERPT_BYTES;
 use crate::stored::question::sealed_texts;
 
 /// A caller of the service, and what its jobs inherit from it.
@@ -126,17 +124,19 @@ pub struct WaitingQuestion {
 pub struct Service {
     observer: Observer,
     caller: Caller,
-    /// Whether [`Mailbox::settled`] waits for the caller's jobs.
+    /// Whether [`settled`](legwork_common::service::Mailbox::settled) waits for the caller's jobs.
     waits: bool,
     signer: Option<JobSigner>,
     /// Which answers and messages count; `None` for all.
     trust: Option<Arc<Trust>>,
+    /// What is shown of other jobs; `None` for all.
+    proofs: Option<Arc<Proofs>>,
 }
 
 impl Service {
     /// The service of `caller`, which waits for its jobs at the end of its turn.
     pub fn new(observer: Observer, caller: Caller) -> Self {
-        Self { observer, caller, waits: true, signer: None, trust: None }
+        Self { observer, caller, waits: true, signer: None, trust: None, proofs: None }
     }
 
     /// The same service, whose jobs are signed where there is a signer.
@@ -145,14 +145,16 @@ impl Service {
         Self { signer, ..self }
     }
 
-    /// The same service, which accepts only those answers and messages that a trust file does, where there is one.
+    /// The same service, which accepts only those answers and messages that a trust file does, where there is one, and shows of
+    /// other jobs only what it accepts. Agents are named as `team` names them, which is the caller's, verified.
     #[must_use]
-    pub fn trusting(self, trust: Option<Arc<Trust>>) -> Self {
-        Self { trust, ..self }
+    pub fn trusting(self, trust: Option<Arc<Trust>>, team: Option<Arc<Team>>) -> Self {
+        let proofs = Proofs::new(trust.as_ref(), self.caller.session, team);
+        Self { trust, proofs, ..self }
     }
 
-    /// The same service, whose [`Mailbox::settled`] returns at once: for a root that stops or leaves its jobs when its
-    /// turn ends.
+    /// The same service, whose [`settled`](legwork_common::service::Mailbox::settled) returns at once: for a root that stops or
+    /// leaves its jobs when its turn ends.
     pub fn without_waiting(self) -> Self {
         Self { waits: false, ..self }
     }
@@ -273,7 +275,7 @@ impl Service {
         deadline: Instant,
     ) -> Result<JobView, ServiceError> {
         self.check_reach(id).await?;
-        self.observer.view_grown(id, since, deadline).await
+        self.proven(self.observer.view_grown(id, since, deadline).await?, None).await
     }
 
     /// Whether all jobs that the caller dispatched have ended.
@@ -282,7 +284,8 @@ impl Service {
     ///
     /// [`ServiceError`] when Redis cannot be reached.
     pub async fn is_settled(&self) -> Result<bool, ServiceError> {
-        Ok(self.queue().live_children(self.caller.session, self.caller.dispatcher()).await? == 0)
+        let live = self.queue().live_children(self.caller.session, self.caller.dispatcher()).await;
+        live.map(|live| live == 0).map_err(|error| self.plain(error.into()))
     }
 
     /// Asks a person about a call of the caller, which is a job: the answer, or the question that waits for one.
@@ -327,16 +330,6 @@ impl Service {
                 Ok(Answer::Denied { why: Some(refusal.to_string()) })
             }
         }
-    }
-
-    /// Whether a message in the mailbox is delivered.
-    fn trusts_message(&self, text: &str, seal: Option<&str>) -> bool {
-        let (Some(trust), DispatchedBy::Job { id, .. }) = (&self.trust, self.caller.by) else { return true };
-        let checked = trust.check_message(id, text, seal);
-        if let Err(refusal) = &checked {
-            tracing::warn!(job = %id, %refusal, "a message is not delivered");
-        }
-        checked.is_ok()
     }
 
     /// Waits until a question has an answer, or its time is over: asking again then answers. Dropping the future changes
@@ -418,6 +411,23 @@ impl Service {
         }
     }
 
+    async fn waited(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
+        let parsed: Vec<Option<JobId>> = request.ids.iter().map(|text| text.trim().parse().ok()).collect();
+        let known: Vec<JobId> = parsed.iter().flatten().copied().collect();
+        let mut below =
+            self.queue().below(&known, self.caller.session, self.caller.dispatcher()).await?.into_iter();
+        let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
+        let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
+        let deadline = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let (detail, excerpt) = match (request.detail, &self.proofs) {
+            (WaitDetail::Whole, _) => (WaitDetail::Whole, None),
+            // What of a text is left out cannot be checked.
+            (WaitDetail::Status, Some(_)) => (WaitDetail::Excerpt, Some(EXCERPT_BYTES)),
+            (detail, _) => (detail, Some(EXCERPT_BYTES)),
+        };
+        self.proven_items(self.observer.wait(&ids, request.mode, detail, deadline).await?, excerpt).await
+    }
+
     /// Refuses a job that is not below the caller, as if it did not exist.
     async fn check_reach(&self, id: JobId) -> Result<(), ServiceError> {
         if self.reaches(id).await? { Ok(()) } else { Err(ServiceError::NotFound(id.to_string())) }
@@ -432,49 +442,53 @@ impl Service {
 #[async_trait]
 impl BackgroundAgents for Service {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        let mut stored = self.run_all(vec![request]).await?;
-        stored.answers.pop().unwrap_or(Err(ServiceError::LeaseLost))
+        let stored = self.run_all(vec![request]).await;
+        let id = stored.and_then(|mut stored| stored.answers.pop().unwrap_or(Err(ServiceError::LeaseLost)));
+        id.map_err(|error| self.plain(error))
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        Ok(self.queue().children(self.caller.session, self.caller.dispatcher()).await?)
+        let list = self.queue().children(self.caller.session, self.caller.dispatcher()).await;
+        list.map(|list| self.proven_list(list)).map_err(|error| self.plain(error.into()))
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        self.check_reach(id).await?;
-        self.observer.view(id, since).await
+        let view = async {
+            self.check_reach(id).await?;
+            self.proven(self.observer.view(id, since).await?, None).await
+        };
+        view.await.map_err(|error| self.plain(error))
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        self.check_reach(id).await?;
         let asker = match self.caller.by {
             DispatchedBy::Root => Asker::Root,
             DispatchedBy::Job { id, .. } => Asker::Job(id),
         };
-        match self.observer.stop(StopRoot::Job(id), asker, Cause::Tool).await? {
-            StopOutcome::Marked(_) => Ok(StopReply::Stopping),
-            StopOutcome::AlreadyEnded(state) => Ok(StopReply::AlreadyEnded(state)),
-            StopOutcome::NotFound => Err(ServiceError::NotFound(id.to_string())),
-        }
+        let stopped = async {
+            self.check_reach(id).await?;
+            match self.observer.stop(StopRoot::Job(id), asker, Cause::Tool).await? {
+                StopOutcome::Marked(_) => Ok(StopReply::Stopping),
+                StopOutcome::AlreadyEnded(state) => Ok(StopReply::AlreadyEnded(state)),
+                StopOutcome::NotFound => Err(ServiceError::NotFound(id.to_string())),
+            }
+        };
+        stopped.await.map_err(|error| self.plain(error))
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
-        let parsed: Vec<Option<JobId>> = request.ids.iter().map(|text| text.trim().parse().ok()).collect();
-        let known: Vec<JobId> = parsed.iter().flatten().copied().collect();
-        let mut below =
-            self.queue().below(&known, self.caller.session, self.caller.dispatcher()).await?.into_iter();
-        let in_reach = parsed.into_iter().map(|id| id.filter(|_| below.next() == Some(true)));
-        let ids: Vec<_> = request.ids.into_iter().zip(in_reach).collect();
-        let deadline = request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.observer.wait(&ids, request.mode, request.detail, deadline).await
+        self.waited(request).await.map_err(|error| self.plain(error))
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        self.check_reach(request.id).await?;
         let key = idempotency_key::message_key(&self.caller, request.call);
         let signer = self.signer.as_ref().map(JobSigner::key);
         let seal = signer.map(|key| key.seal_message(request.id, &request.message));
-        self.observer.send(request.id, &request.message, &key, seal.as_deref()).await
+        let sent = async {
+            self.check_reach(request.id).await?;
+            self.observer.send(request.id, &request.message, &key, seal.as_deref()).await
+        };
+        sent.await.map_err(|error| self.plain(error))
     }
 }
 
@@ -498,61 +512,5 @@ impl SessionState for Service {
     async fn spend(&self, run: &str, used: &[(String, u64)]) -> Result<Vec<u64>, ServiceError> {
         let Caller { session, by, .. } = self.caller;
         self.queue().spend(session, by, run, used).await?.map_err(|refusal| self.state_refused(refusal))
-    }
-}
-
-#[async_trait]
-impl Mailbox for Service {
-    async fn mail(&self) -> Result<Vec<Mail>, ServiceError> {
-        let Caller { session, .. } = self.caller;
-        loop {
-            let entries = self.queue().mail(session, self.caller.dispatcher()).await?;
-            let ended = entries.iter().filter_map(|entry| match entry.content {
-                MailEntryContent::Ended(id) => Some(id),
-                MailEntryContent::Message(_) => None,
-            });
-            let ended: Vec<JobId> = ended.collect();
-            let mut views = self.queue().views(&ended, ViewDepth::ANNOUNCED).await?.into_iter();
-            let (mut mail, mut void) = (Vec::with_capacity(entries.len()), Vec::new());
-            for MailEntry { id, content, seal } in entries {
-                match content {
-                    MailEntryContent::Message(text) if !self.trusts_message(&text, seal.as_deref()) => {
-                        void.push(id);
-                    }
-                    MailEntryContent::Message(text) => {
-                        mail.push(Mail { id, content: MailContent::Message(text) });
-                    }
-                    MailEntryContent::Ended(_) => match views.next().flatten() {
-                        Some(view) => mail.push(Mail { id, content: MailContent::Ended(Box::new(view)) }),
-                        // An operator deleted the job before its end was delivered.
-                        None => void.push(id),
-                    },
-                }
-            }
-            if !void.is_empty() {
-                self.queue().acknowledge(session, self.caller.dispatcher(), &void).await?;
-            }
-            // A page of nothing but deleted jobs must not hide what comes after it.
-            if !mail.is_empty() || void.is_empty() {
-                return Ok(mail);
-            }
-        }
-    }
-
-    async fn acknowledge(&self, mail: &[MailId]) -> Result<(), ServiceError> {
-        Ok(self.queue().acknowledge(self.caller.session, self.caller.dispatcher(), mail).await?)
-    }
-
-    async fn settled(&self) -> Result<(), ServiceError> {
-        if !self.waits {
-            return Ok(());
-        }
-        let channel = self.queue().keys().session_channel(self.caller.session);
-        let mut listener = self.observer.hints().listen(channel).await;
-        while !self.is_settled().await? {
-            // A hint or the timeout: the count is read again either way.
-            let _hint = tokio::time::timeout(POLL_INTERVAL, listener.next()).await;
-        }
-        Ok(())
     }
 }

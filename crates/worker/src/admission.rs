@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use legwork_common::id::Dispatcher;
 use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
@@ -191,9 +192,10 @@ impl AttemptAdmission {
         Some(SignedTurns { signer, noted: NotedTurns { ledger: ledger.clone(), job } })
     }
 
-    /// The seal of the job's end; `None` where this worker does not sign, for a job that it did not admit, and for what is not its
-    /// agent's: a stop, a refusal.
+    /// The seal of the end of a job that another job dispatched, whose model reads it; `None` where this worker does not sign, for a
+    /// job that it did not admit, and for what is not its agent's: a stop, a refusal.
     pub(crate) fn seal_end(&self, claimed: &Claimed, ending: &Ending) -> Option<String> {
+        let Dispatcher::Job(_) = claimed.dispatcher else { return None };
         let key = self.admission.as_ref()?.key.as_ref()?;
         self.envelope.get()?;
         let (state, cause, text) = match ending {

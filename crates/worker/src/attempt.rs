@@ -429,7 +429,7 @@ impl Attempt {
         };
         let service = Service::new(self.context.observer.clone(), caller)
             .signed_by(self.admission.signer())
-            .trusting(self.admission.trust());
+            .trusting(self.admission.trust(), prepared.team.as_ref().map(|(team, _)| Arc::clone(team)));
         let work = Arc::clone(&self.context.work);
         let (handle, events) = (self.handle().clone(), self.context.events.clone());
         let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);

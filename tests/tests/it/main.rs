@@ -40,6 +40,7 @@ mod schedules;
 mod secrets;
 mod session;
 mod session_state;
+mod signed_results;
 mod signing;
 mod spans;
 mod stop;

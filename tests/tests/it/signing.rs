@@ -12,14 +12,14 @@ use crate::team::Team;
 use crate::team::calls;
 
 /// Makes a key: the path of its private half, and its line for a trust file.
-fn key(state: &StateFolder, id: &str, options: &[&str]) -> (String, String) {
+pub(crate) fn key(state: &StateFolder, id: &str, options: &[&str]) -> (String, String) {
     let file = state.path(&format!("{id}.key")).display().to_string();
     let arguments = ["keys", "new", file.as_str(), "--id", id].into_iter().chain(options.iter().copied());
     let line = state.legwork(arguments).expect_success();
     (file, line)
 }
 
-fn trust(state: &StateFolder, name: &str, lines: &[&str]) -> String {
+pub(crate) fn trust(state: &StateFolder, name: &str, lines: &[&str]) -> String {
     state.file(name, format!("keys:\n{}", lines.concat()))
 }
 
@@ -49,7 +49,7 @@ fn until_refused(state: &StateFolder, id: &str, reason: &str) {
     assert!(view["error"].as_str().unwrap().contains(reason), "{reason}: {view}");
 }
 
-fn uuid(id: &str) -> &str {
+pub(crate) fn uuid(id: &str) -> &str {
     id.rsplit('_').next().unwrap()
 }
 

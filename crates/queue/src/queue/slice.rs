@@ -28,6 +28,14 @@ pub(super) fn whole_characters(bytes: &[u8], from: u64, offset: u64, most: usize
     OutputSlice { offset: offset + begin as u64, bytes: wanted[begin..end].to_vec(), total }
 }
 
+/// The slice at `offset`, at most the text's length, of at most `most` bytes of a text.
+pub(crate) fn text_slice(text: &str, offset: u64, most: usize) -> OutputSlice {
+    let bytes = text.as_bytes();
+    let from = offset.saturating_sub(SLICE_MARGIN);
+    let rest = usize::try_from(from).ok().and_then(|from| bytes.get(from..)).unwrap_or_default();
+    whole_characters(rest, from, offset, most, bytes.len() as u64)
+}
+
 /// Bytes without those at their beginning that are the rest of a cut character.
 pub(super) fn without_cut_beginning(bytes: &[u8]) -> &[u8] {
     let rest = bytes.iter().take(3).take_while(|byte| **byte & 0b1100_0000 == 0b1000_0000).count();

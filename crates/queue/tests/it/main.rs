@@ -16,6 +16,7 @@ mod operator;
 mod overtaken;
 mod pages;
 mod permits;
+mod proven;
 mod quarantine;
 mod questions;
 mod quota;
