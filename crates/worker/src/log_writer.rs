@@ -31,7 +31,6 @@ use legwork_queue::port::Lease;
 use legwork_queue::port::Work;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::tail::OutputTail;
@@ -51,7 +50,7 @@ const UNFOLLOWED_BATCH_DELAY: Duration = Duration::from_millis(275);
 
 /// How far an attempt's buffer was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flushed {
+enum Flushed {
     /// All changes up to this revision are stored.
     UpTo(u64),
     /// The fence is another attempt's: nothing more will be stored.
@@ -84,6 +83,8 @@ struct Pending {
     waits_for: Option<String>,
     /// Counts every change, so that a caller can wait for its own.
     revision: u64,
+    /// Up to which of them all is stored.
+    flushed: Flushed,
     /// Bytes that may still be added below the output cap.
     remaining_bytes: u64,
     /// Whether a caller waits until everything is stored.
@@ -91,19 +92,37 @@ struct Pending {
     /// Whether the last write reached a follower.
     is_followed: bool,
     /// Signs each entry; `None` stores them as they are.
-    signed_turns: Option<SignedTurns>,
+    signed_turns: Option<Box<SignedTurns>>,
     /// When the last write began.
     written_at: Option<Instant>,
     /// The output since the last turn entry.
     tail: OutputTail,
     /// The only turn entry of the job, where it is a reply whose text is the whole output: its usage and origin.
-    sole_reply: Option<(Usage, String)>,
+    sole_reply: Option<Box<(Usage, String)>>,
 }
 
 impl Pending {
     /// Whether there is nothing to write.
     fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.entries.is_empty() && self.waits_for.is_none()
+    }
+
+    /// Adds output, of which what is beyond the output cap is dropped; returns whether there is enough for a write, or that
+    /// nothing more can be written. `None` where there is no room.
+    fn add_output(&mut self, text: &str) -> Option<Result<bool, BufferClosed>> {
+        if self.flushed == Flushed::Fenced {
+            return Some(Err(BufferClosed));
+        }
+        if self.bytes.len() >= MAX_BUFFERED_BYTES {
+            return None;
+        }
+        let remaining = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX);
+        let kept = text.len().min(remaining);
+        self.bytes.extend_from_slice(&text.as_bytes()[..kept]);
+        self.tail.push(text.as_bytes(), kept);
+        self.remaining_bytes -= kept as u64;
+        self.revision += 1;
+        Some(Ok(self.bytes.len() >= BATCH_BYTES))
     }
 
     /// Adds a turn entry, which follows all output that was added; returns its sequence number.
@@ -120,7 +139,8 @@ impl Pending {
         let is_whole_output =
             |reply: &SoleReply| reply.text.len() as u64 == output_bytes && self.tail.is(&reply.text);
         let first = if sequence == 1 { SoleReply::of(&entry) } else { None };
-        self.sole_reply = first.filter(is_whole_output).map(|reply| (reply.usage, reply.origin().to_owned()));
+        self.sole_reply =
+            first.filter(is_whole_output).map(|reply| Box::new((reply.usage, reply.origin().to_owned())));
         self.tail.close();
         self.entries.push((sequence, entry));
         sequence
@@ -140,12 +160,37 @@ impl Pending {
 pub struct AttemptBuffer {
     // A std mutex: held for a copy or a change, never over an await.
     pending: Mutex<Pending>,
-    flushed: watch::Sender<Flushed>,
+    /// Signalled after each change of [`Pending::flushed`].
+    flushed: Notify,
 }
 
 impl AttemptBuffer {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how far the buffer was written, and wakes all that wait for it. A buffer that was closed stays so.
+    fn set_flushed(&self, flushed: Flushed) {
+        {
+            let mut pending = self.pending();
+            if pending.flushed == Flushed::Fenced {
+                return;
+            }
+            pending.flushed = flushed;
+        }
+        self.flushed.notify_waiters();
+    }
+
+    /// Waits until `check` of what is pending returns something. It is called again after each write.
+    async fn until<T>(&self, mut check: impl FnMut(&mut Pending) -> Option<T>) -> T {
+        loop {
+            // Before the check: a write in between is noticed.
+            let flushed = self.flushed.notified();
+            if let Some(found) = check(&mut self.pending()) {
+                return found;
+            }
+            flushed.await;
+        }
     }
 
     /// What of the end of a job that completes with this result, and has used so much, its output holds once everything in
@@ -155,7 +200,7 @@ impl AttemptBuffer {
         if !pending.tail.ends_with(result) {
             return InOutput::Nothing;
         }
-        match &pending.sole_reply {
+        match pending.sole_reply.as_deref() {
             Some((used, origin)) if *used == usage && pending.tail.is(result) => {
                 InOutput::ResultAndTurns(origin.clone())
             }
@@ -165,7 +210,7 @@ impl AttemptBuffer {
 
     /// Signs the entries from now on. Whatever was added before is stored: the signer continues after it.
     pub(crate) fn sign_turns(&self, turns: Option<SignedTurns>) {
-        self.pending().signed_turns = turns;
+        self.pending().signed_turns = turns.map(Box::new);
     }
 
     /// The length of the job's output in bytes, once everything in the buffer is stored.
@@ -266,6 +311,7 @@ impl LogWriter {
             next_entry: start.last_entry + 1,
             finished_turns: None,
             revision: 0,
+            flushed: Flushed::UpTo(0),
             remaining_bytes: start.output_cap.saturating_sub(start.output_bytes),
             flush_requested: false,
             is_followed: false,
@@ -274,10 +320,7 @@ impl LogWriter {
             tail: OutputTail::default(),
             sole_reply: None,
         };
-        let buffer = Arc::new(AttemptBuffer {
-            pending: Mutex::new(pending),
-            flushed: watch::Sender::new(Flushed::UpTo(0)),
-        });
+        let buffer = Arc::new(AttemptBuffer { pending: Mutex::new(pending), flushed: Notify::new() });
         lock(&self.inner.buffers).insert(start.lease, Arc::clone(&buffer));
         OpenBuffer { log_writer: self.clone(), lease: start.lease, buffer }
     }
@@ -286,7 +329,7 @@ impl LogWriter {
     /// stored.
     fn close(&self, lease: Lease) {
         if let Some(buffer) = lock(&self.inner.buffers).remove(&lease) {
-            buffer.flushed.send_replace(Flushed::Fenced);
+            buffer.set_flushed(Flushed::Fenced);
         }
     }
 
@@ -297,30 +340,12 @@ impl LogWriter {
     ///
     /// [`BufferClosed`] once the attempt is fenced.
     pub async fn output(&self, buffer: &AttemptBuffer, text: &str) -> Result<(), BufferClosed> {
-        // Subscribed before the buffer is checked: a flush in between is seen as a change.
-        let mut flushed = buffer.flushed.subscribe();
-        loop {
-            if *flushed.borrow_and_update() == Flushed::Fenced {
-                return Err(BufferClosed);
-            }
-            {
-                let mut pending = buffer.pending();
-                if pending.bytes.len() < MAX_BUFFERED_BYTES {
-                    let remaining = usize::try_from(pending.remaining_bytes).unwrap_or(usize::MAX);
-                    let kept = text.len().min(remaining);
-                    pending.bytes.extend_from_slice(&text.as_bytes()[..kept]);
-                    pending.tail.push(text.as_bytes(), kept);
-                    pending.remaining_bytes -= kept as u64;
-                    pending.revision += 1;
-                    if pending.bytes.len() >= BATCH_BYTES {
-                        self.inner.flush_now.notify_one();
-                    }
-                    self.inner.has_work.notify_one();
-                    return Ok(());
-                }
-            }
-            flushed.changed().await.map_err(|_| BufferClosed)?;
+        let is_batch = buffer.until(|pending| pending.add_output(text)).await?;
+        if is_batch {
+            self.inner.flush_now.notify_one();
         }
+        self.inner.has_work.notify_one();
+        Ok(())
     }
 
     /// Adds a turn entry and waits until it, and all output before it, is stored, and noted where turns are signed.
@@ -371,17 +396,13 @@ impl LogWriter {
             pending.flush_requested = true;
             pending.revision
         };
-        let mut flushed = buffer.flushed.subscribe();
         self.inner.has_work.notify_one();
         self.inner.flush_now.notify_one();
-        let is_done = |flushed: &Flushed| match flushed {
-            Flushed::UpTo(revision) => *revision >= wanted,
-            Flushed::Fenced => true,
+        let stored = |pending: &mut Pending| match pending.flushed {
+            Flushed::UpTo(revision) => (revision >= wanted).then_some(Ok(())),
+            Flushed::Fenced => Some(Err(BufferClosed)),
         };
-        match flushed.wait_for(is_done).await.as_deref() {
-            Ok(Flushed::UpTo(_)) => Ok(()),
-            Ok(Flushed::Fenced) | Err(_) => Err(BufferClosed),
-        }
+        buffer.until(stored).await
     }
 
     /// Ends an attempt whose buffer is flushed; returns the state of the job after it. Waits for as long as Redis is

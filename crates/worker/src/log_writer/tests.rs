@@ -22,6 +22,7 @@ pub(super) fn words() -> Pending {
         waits_for: None,
         usage: None,
         revision: 1,
+        flushed: Flushed::UpTo(0),
         remaining_bytes: 1000,
         flush_requested: false,
         is_followed: false,
@@ -66,8 +67,7 @@ fn replied(output: &[&str], change: impl FnOnce(&mut AssistantMessage)) -> (Atte
         pending.tail.push(text.as_bytes(), text.len());
     }
     pending.add_entry(TurnEntry::Reply { turn: 1, message }.encode().unwrap());
-    let flushed = watch::Sender::new(Flushed::UpTo(0));
-    (AttemptBuffer { pending: Mutex::new(pending), flushed }, usage)
+    (AttemptBuffer { pending: Mutex::new(pending), flushed: Notify::new() }, usage)
 }
 
 #[test]

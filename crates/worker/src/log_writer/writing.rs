@@ -188,22 +188,18 @@ enum Snapshot {
 
 /// What is pending. The buffer keeps it until it is stored, so that a lost answer is repeated with the same bytes.
 fn snapshot(buffer: &AttemptBuffer) -> Snapshot {
-    if *buffer.flushed.borrow() == Flushed::Fenced {
+    let mut pending = buffer.pending();
+    let Flushed::UpTo(flushed) = pending.flushed else {
         // Closed since the round began.
         return Snapshot::Empty;
-    }
-    let mut pending = buffer.pending();
+    };
     if pending.is_empty() {
         // Output beyond the cap changes the revision and leaves nothing to write. A caller may wait for it.
         let revision = pending.revision;
         drop(pending);
-        buffer.flushed.send_if_modified(|flushed| {
-            let is_behind = matches!(flushed, Flushed::UpTo(done) if *done < revision);
-            if is_behind {
-                *flushed = Flushed::UpTo(revision);
-            }
-            is_behind
-        });
+        if flushed < revision {
+            buffer.set_flushed(Flushed::UpTo(revision));
+        }
         return Snapshot::Empty;
     }
     if pending.can_wait() {
@@ -240,14 +236,7 @@ fn remove_stored(buffer: &AttemptBuffer, append: &Append, revision: u64, is_foll
         }
     }
     // After the buffer has room: a writer that wakes checks it.
-    buffer.flushed.send_if_modified(|flushed| {
-        // A buffer that was closed during the write stays so.
-        let is_open = *flushed != Flushed::Fenced;
-        if is_open {
-            *flushed = Flushed::UpTo(revision);
-        }
-        is_open
-    });
+    buffer.set_flushed(Flushed::UpTo(revision));
 }
 
 #[cfg(test)]

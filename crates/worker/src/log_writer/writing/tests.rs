@@ -6,7 +6,7 @@ use legwork_common::id::JobId;
 use legwork_common::id::RunToken;
 use legwork_common::id::SessionId;
 use legwork_queue::port::Lease;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::*;
 use crate::fake_queue::AppendAnswer;
@@ -18,8 +18,7 @@ use crate::log_writer::Pending;
 use crate::log_writer::tests::words;
 
 fn buffer(pending: Pending) -> Arc<AttemptBuffer> {
-    let flushed = watch::Sender::new(Flushed::UpTo(0));
-    Arc::new(AttemptBuffer { pending: Mutex::new(pending), flushed })
+    Arc::new(AttemptBuffer { pending: Mutex::new(pending), flushed: Notify::new() })
 }
 
 #[test]
@@ -45,7 +44,7 @@ fn a_round_reads_each_buffer_just_before_its_call() {
     // While the first call is made, a word is added and an attempt ends.
     let [next, last] = &buffers[MAX_APPENDS..] else { panic!("two are left") };
     next.pending().bytes.extend_from_slice(b" more");
-    last.flushed.send_replace(Flushed::Fenced);
+    last.set_flushed(Flushed::Fenced);
     let batch = Batch::of(&mut round);
     let bytes: Vec<&[u8]> = batch.appends.iter().map(|append| append.bytes.as_slice()).collect();
     assert_eq!(bytes, [b"words more"]);
