@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Deserializer;
@@ -272,9 +273,16 @@ impl Price {
     }
 }
 
-/// Prices by model: those that a fleet decided, then those of the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prices(pub BTreeMap<String, Price>);
+/// Prices by model: those that a fleet decided, then those of the table. Cheap to clone, because each run has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<String, Price>")]
+pub struct Prices(Arc<BTreeMap<String, Price>>);
+
+impl From<BTreeMap<String, Price>> for Prices {
+    fn from(decided: BTreeMap<String, Price>) -> Self {
+        Self(Arc::new(decided))
+    }
+}
 
 impl Prices {
     /// The price of `provider/model`; `None` for a model without a known price. A model of the table is found with a
@@ -337,7 +345,7 @@ mod tests {
         // 600,000 at 2.50, 400,000 at 1.25, 100,000 at 10.
         assert_eq!(listed.of(usage), Money(3_000_000));
         let own = Price { input: Money(1_000_000), output: Money(2_000_000), cache_read: None };
-        let prices = Prices([("openai/gpt-4o".to_owned(), own)].into());
+        let prices = Prices::from(BTreeMap::from([("openai/gpt-4o".to_owned(), own)]));
         assert_eq!(prices.of("openai/gpt-4o").unwrap().of(usage), Money(1_200_000));
         assert_eq!(own.of(Usage::default()), Money(0));
     }

@@ -26,7 +26,6 @@ use crate::error::Coded;
 use crate::error::ExitStatus;
 use crate::job::JobOptions;
 use crate::job::Priority;
-use crate::money::Price;
 use crate::money::Prices;
 use crate::question::Approvals;
 use crate::question::DEFAULT_EXPIRY;
@@ -49,7 +48,7 @@ pub struct Policy {
     limits: BTreeMap<String, RateLimit>,
     /// Prices in dollars for a million tokens, by `provider/model`.
     #[serde(default)]
-    prices: BTreeMap<String, Price>,
+    prices: Prices,
     /// Whether an agent that is on the way down from the root may be dispatched again. The depth is limited either way.
     #[serde(default)]
     recursion: bool,
@@ -182,7 +181,7 @@ impl Policy {
 
     /// The prices of models: the file's, then the table's.
     pub fn prices(&self) -> Prices {
-        Prices(self.prices.clone())
+        self.prices.clone()
     }
 
     /// Whether an agent may be dispatched below itself.

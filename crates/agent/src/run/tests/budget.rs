@@ -1,5 +1,7 @@
 //! Token budgets of a job and of its session.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use legwork_common::money::Money;
 use legwork_common::money::Price;
@@ -151,7 +153,7 @@ async fn a_budget_in_money_ends_its_job_or_its_session_and_counts_at_the_fleets_
     team["agents"][0]["kind"]["models"][0]["cost"] = Value::Null;
     let team: Arc<Team> = Arc::new(serde_json::from_value(team).unwrap());
     let price = Price { input: Money(2_000_000), output: Money(10_000_000), cache_read: None };
-    let prices = Prices([("scripted/test".to_owned(), price)].into());
+    let prices = Prices::from(BTreeMap::from([("scripted/test".to_owned(), price)]));
     let limit = |pot: &str, micros| Some(CostLimit { pot: pot.to_owned(), max: Money(micros) });
     let assignment =
         |max_cost| Assignment { max_cost, prices: prices.clone(), ..delegated(&team, "a", Vec::new()) };
@@ -204,7 +206,7 @@ async fn a_model_that_a_variable_names_has_the_price_of_the_one_that_is_called()
         let mut environment = crate::testing::environment("/");
         environment.variables.insert("MODEL".to_owned(), model.to_owned());
         world.ports.environment = Arc::new(environment);
-        let prices = Prices([("scripted/test".to_owned(), price)].into());
+        let prices = Prices::from(BTreeMap::from([("scripted/test".to_owned(), price)]));
         let assignment =
             Assignment { max_cost: max_cost.clone(), prices, ..delegated(&team, "a", Vec::new()) };
         run_to_end(&world, assignment).await
