@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 use crate::cancel::AttemptCancel;
 use crate::cancel::CancelReason;
 
-/// What other tasks may do to one attempt. Cheap to clone; all clones are one.
-#[derive(Debug, Clone)]
+/// What other tasks may do to one attempt.
+#[derive(Debug)]
 pub struct AttemptHandle {
     /// The proof of holding its job.
     pub lease: Lease,
@@ -26,9 +26,9 @@ pub struct AttemptHandle {
     pub cancel: AttemptCancel,
     /// Gets one permit for each slot that the worker grants to it after it was parked. Starts empty: the first slot
     /// came with the claim.
-    pub slot: Arc<Semaphore>,
+    pub slot: Semaphore,
     /// Whether it may have given its slot back: set before the job is parked, cleared after it has resumed.
-    pub parked: Arc<AtomicBool>,
+    pub parked: AtomicBool,
 }
 
 /// The place of one attempt among all of a worker, kept by the attempt itself. Dropping it ends the renewal of the
@@ -36,12 +36,12 @@ pub struct AttemptHandle {
 #[derive(Debug)]
 pub struct ActiveAttempt {
     attempts: ActiveAttempts,
-    handle: AttemptHandle,
+    handle: Arc<AttemptHandle>,
 }
 
 impl ActiveAttempt {
     /// What other tasks see of it.
-    pub fn handle(&self) -> &AttemptHandle {
+    pub fn handle(&self) -> &Arc<AttemptHandle> {
         &self.handle
     }
 }
@@ -56,24 +56,24 @@ impl Drop for ActiveAttempt {
 #[derive(Debug, Clone, Default)]
 pub struct ActiveAttempts {
     // A std mutex: held for a lookup or an insertion, never over an await.
-    handles: Arc<Mutex<HashMap<Lease, AttemptHandle>>>,
+    handles: Arc<Mutex<HashMap<Lease, Arc<AttemptHandle>>>>,
 }
 
 impl ActiveAttempts {
-    fn handles(&self) -> MutexGuard<'_, HashMap<Lease, AttemptHandle>> {
+    fn handles(&self) -> MutexGuard<'_, HashMap<Lease, Arc<AttemptHandle>>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the attempt of a claimed job: not cancelled, and with the slot of its claim. It stays until the returned
     /// value is dropped.
     pub fn insert(&self, lease: Lease) -> ActiveAttempt {
-        let handle = AttemptHandle {
+        let handle = Arc::new(AttemptHandle {
             lease,
             cancel: AttemptCancel::default(),
-            slot: Arc::new(Semaphore::new(0)),
-            parked: Arc::default(),
-        };
-        self.handles().insert(lease, handle.clone());
+            slot: Semaphore::new(0),
+            parked: AtomicBool::new(false),
+        });
+        self.handles().insert(lease, Arc::clone(&handle));
         ActiveAttempt { attempts: self.clone(), handle }
     }
 

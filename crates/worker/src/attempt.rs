@@ -137,8 +137,8 @@ pub struct Attempt {
     stall_detector: Arc<StallDetector>,
     /// Whether the agent of the last run hears mail that is sent to it.
     hears_mail: AtomicBool,
-    /// Cancelled once the attempt has finished a turn.
-    finished_turn: CancellationToken,
+    /// Cancelled once the attempt has finished a turn; `None` for a job that is not in quarantine.
+    finished_turn: Option<CancellationToken>,
     admission: AttemptAdmission,
     /// When it was made, which is when its job was claimed.
     launched: Instant,
@@ -159,12 +159,12 @@ impl Attempt {
         Self {
             admission: AttemptAdmission::new(context.admission.clone()),
             context,
+            finished_turn: claimed.quarantine.map(|_crashes| CancellationToken::new()),
             claimed: Arc::new(claimed),
             begun,
             active,
             stall_detector: Arc::default(),
             hears_mail: AtomicBool::new(false),
-            finished_turn: CancellationToken::new(),
             launched: Instant::now(),
             span,
         }
@@ -174,7 +174,7 @@ impl Attempt {
         &self.claimed
     }
 
-    fn handle(&self) -> &AttemptHandle {
+    fn handle(&self) -> &Arc<AttemptHandle> {
         self.active.handle()
     }
 
@@ -234,16 +234,20 @@ impl Attempt {
     /// Ends the quarantine of the job once the attempt has finished a turn: in the queue, then on this worker, which may run
     /// others alongside it from then on. Never returns.
     async fn leave_quarantine(&self) -> Infallible {
-        if self.claimed().quarantine.is_some() {
-            self.finished_turn.cancelled().await;
-            let lease = self.claimed().lease;
-            match self.context.work.leave_quarantine(lease).await {
-                Ok(_) => tracing::info!(job = %lease.id, "the job has finished a turn and leaves quarantine"),
-                Err(error) => tracing::warn!(job = %lease.id, %error, "could not end the job's quarantine"),
-            }
-            let _no_receiver = Box::pin(self.context.events.send(WorkerEvent::Cleared(lease))).await;
+        if let Some(finished_turn) = &self.finished_turn {
+            Box::pin(self.leave_quarantine_after(finished_turn)).await;
         }
         std::future::pending().await
+    }
+
+    async fn leave_quarantine_after(&self, finished_turn: &CancellationToken) {
+        finished_turn.cancelled().await;
+        let lease = self.claimed().lease;
+        match self.context.work.leave_quarantine(lease).await {
+            Ok(_) => tracing::info!(job = %lease.id, "the job has finished a turn and leaves quarantine"),
+            Err(error) => tracing::warn!(job = %lease.id, %error, "could not end the job's quarantine"),
+        }
+        let _no_receiver = self.context.events.send(WorkerEvent::Cleared(lease)).await;
     }
 
     /// Runs until there is an end to settle. A run that was suspended is followed by another one in place, once the
@@ -312,7 +316,7 @@ impl Attempt {
             buffer: Arc::clone(buffer),
             clock: self.context.clock.clone(),
             lapses: self.context.clock.lapses(),
-            cancel: self.handle().cancel.clone(),
+            handle: Arc::clone(self.handle()),
             draining: self.context.draining.clone(),
             turns: TurnCounter::after(&prepared.recorded),
             finished_turn: self.finished_turn.clone(),
@@ -414,12 +418,13 @@ impl Attempt {
         prepared: Prepared,
         journal: Arc<AttemptJournal>,
         follows: Follows,
-    ) -> (Run, Arc<ParkingService>) {
+    ) -> (Box<Run>, Arc<ParkingService>) {
+        let Prepared { team, recorded, open_turn, .. } = prepared;
         let caller = Caller {
             session: self.claimed().session,
             by: DispatchedBy::Job { id: self.claimed().lease.id, token: self.claimed().lease.token },
             team: self.claimed().spec.team.clone(),
-            team_json: prepared.team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
+            team_json: team.as_ref().map_or_else(|| Arc::from(""), |(_, json)| Arc::clone(json)),
             working_dir: self.claimed().spec.working_dir.clone(),
             keys_in_namespace: false,
             policy: Arc::clone(&self.context.policy),
@@ -429,10 +434,10 @@ impl Attempt {
         };
         let service = Service::new(self.context.observer.clone(), caller)
             .signed_by(self.admission.signer())
-            .trusting(self.admission.trust(), prepared.team.as_ref().map(|(team, _)| Arc::clone(team)));
+            .trusting(self.admission.trust(), team.as_ref().map(|(team, _)| Arc::clone(team)));
         let work = Arc::clone(&self.context.work);
-        let (handle, events) = (self.handle().clone(), self.context.events.clone());
-        let mut background = ParkingService::new(service, work, handle, events, prepared.open_turn);
+        let (handle, events) = (Arc::clone(self.handle()), self.context.events.clone());
+        let mut background = ParkingService::new(service, work, handle, events, open_turn);
         if !self.claimed().has_session_budget {
             background = background.without_session_budget();
         }
@@ -442,20 +447,20 @@ impl Attempt {
         }
         let background = Arc::new(background);
         let hears_mail =
-            self.context.runner.hears_mail(self.claimed(), prepared.team.as_ref().map(|(team, _)| &**team));
+            self.context.runner.hears_mail(self.claimed(), team.as_ref().map(|(team, _)| &**team));
         self.hears_mail.store(hears_mail, Ordering::SeqCst);
-        let run = Run {
+        let run = Box::new(Run {
             claimed: Arc::clone(&self.claimed),
-            team: prepared.team.map(|(team, _)| team),
+            team: team.map(|(team, _)| team),
             finished_turns: journal.turns.finished(),
-            recorded: prepared.recorded,
+            recorded,
             journal,
             prices: self.context.policy.prices(),
             person: LaterPerson::of_job(&background, self.claimed().spec.approvals, &self.context.policy),
             background: Arc::clone(&background),
             cancel: self.handle().cancel.run_token(),
             follows,
-        };
+        });
         (run, background)
     }
 }

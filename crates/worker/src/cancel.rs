@@ -1,6 +1,5 @@
 //! Why an attempt must end, by severity, and how it is suspended while its lease is in doubt.
 
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
@@ -34,20 +33,20 @@ impl CancelReason {
     }
 }
 
-/// Cancels one attempt, or only suspends its current run. Cheap to clone; all clones are one.
-#[derive(Debug, Clone)]
+/// Cancels one attempt, or only suspends its current run.
+#[derive(Debug)]
 pub struct AttemptCancel {
     token: CancellationToken,
-    reason: Arc<AtomicU8>,
+    reason: AtomicU8,
     // The token of the current run, a child of `token`. A std mutex: held for a read or an assignment.
-    run: Arc<Mutex<CancellationToken>>,
+    run: Mutex<CancellationToken>,
 }
 
 impl Default for AttemptCancel {
     fn default() -> Self {
         let token = CancellationToken::new();
-        let run = Arc::new(Mutex::new(token.child_token()));
-        Self { token, reason: Arc::default(), run }
+        let run = Mutex::new(token.child_token());
+        Self { token, reason: AtomicU8::new(0), run }
     }
 }
 

@@ -5,7 +5,8 @@ use tokio::time::Instant;
 /// Waits for the deadline; forever where there is none. For `select!`, where the other branches bound the wait.
 pub(crate) async fn reached(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        // Boxed, because most attempts have none.
+        Some(deadline) => Box::pin(tokio::time::sleep_until(deadline)).await,
         None => std::future::pending().await,
     }
 }

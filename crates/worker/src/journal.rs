@@ -19,7 +19,7 @@ use legwork_common::job::Usage;
 use legwork_common::waits_for::WaitsFor;
 use tokio_util::sync::CancellationToken;
 
-use crate::cancel::AttemptCancel;
+use crate::active_attempts::AttemptHandle;
 use crate::cancel::CancelReason;
 use crate::lease_clock::LeaseClock;
 use crate::log_writer::AttemptBuffer;
@@ -37,12 +37,12 @@ pub struct AttemptJournal {
     pub(crate) clock: LeaseClock,
     /// The lapses of the leases when this run began.
     pub(crate) lapses: u32,
-    pub(crate) cancel: AttemptCancel,
+    pub(crate) handle: Arc<AttemptHandle>,
     /// Cancelled when the worker drains: the job is released at the next boundary between turns.
     pub(crate) draining: CancellationToken,
     pub(crate) turns: TurnCounter,
-    /// Cancelled with the first turn that is finished here.
-    pub(crate) finished_turn: CancellationToken,
+    /// Cancelled with the first turn that is finished here; `None` for a job that is not in quarantine.
+    pub(crate) finished_turn: Option<CancellationToken>,
     pub(crate) stall_detector: Arc<StallDetector>,
     /// The lines to be written before the next output. A std mutex: never held over an await.
     pub(crate) heading: Mutex<Option<String>>,
@@ -70,13 +70,13 @@ impl AttemptJournal {
         if self.clock.may_act() && self.clock.lapses() == self.lapses {
             return Ok(());
         }
-        self.cancel.suspend();
+        self.handle.cancel.suspend();
         Err(JournalError::Lost)
     }
 
     /// Cancels the attempt: another one holds the lease, and nothing that this one writes counts.
     fn lost(&self, _closed: BufferClosed) -> JournalError {
-        self.cancel.cancel(CancelReason::LeaseLost);
+        self.handle.cancel.cancel(CancelReason::LeaseLost);
         JournalError::Lost
     }
 }
@@ -99,8 +99,8 @@ impl Journal for AttemptJournal {
         let text = entry.encode().map_err(|error| JournalError::Refused(Box::new(error)))?;
         let is_finished = progress.finished_turns.is_some();
         self.log_writer.record(&self.buffer, text, progress).await.map_err(|closed| self.lost(closed))?;
-        if is_finished {
-            self.finished_turn.cancel();
+        if let Some(finished_turn) = self.finished_turn.as_ref().filter(|_| is_finished) {
+            finished_turn.cancel();
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Journal for AttemptJournal {
         // A drain lets every call of the open turn run, and releases the job between turns: the next attempt then
         // repeats nothing.
         if self.draining.is_cancelled() && self.turns.is_between_turns() {
-            self.cancel.cancel(CancelReason::Release);
+            self.handle.cancel.cancel(CancelReason::Release);
             return Err(JournalError::Lost);
         }
         Ok(())

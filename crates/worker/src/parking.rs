@@ -46,7 +46,7 @@ use crate::supervisor::WorkerEvent;
 pub struct ParkingService {
     inner: Service,
     work: Arc<dyn Work>,
-    handle: AttemptHandle,
+    handle: Arc<AttemptHandle>,
     events: mpsc::Sender<WorkerEvent>,
     /// How many calls of this attempt wait now. Calls of one turn run concurrently: the first to wait gives the slot
     /// back, the last to continue takes one again. A tokio mutex, held over the awaits of either change on purpose: a
@@ -88,7 +88,7 @@ impl ParkingService {
     pub fn new(
         inner: Service,
         work: Arc<dyn Work>,
-        handle: AttemptHandle,
+        handle: Arc<AttemptHandle>,
         events: mpsc::Sender<WorkerEvent>,
         open_turn: Option<OpenTurn>,
     ) -> Self {

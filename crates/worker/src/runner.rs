@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use legwork_agent::Assignment;
 use legwork_agent::CostLimit;
 use legwork_agent::Environment;
@@ -112,7 +113,7 @@ pub trait Runner: Debug + Send + Sync {
 
     /// Runs one attempt until it ends or `run.cancel` is cancelled. Once it returns, no process and no request of the run
     /// is left.
-    async fn run(&self, run: Run) -> RunEnd;
+    async fn run(&self, run: Box<Run>) -> RunEnd;
 }
 
 /// The folder that a job runs in.
@@ -210,8 +211,8 @@ impl AgentRunner {
         (Restrictions { sandbox, user, group }, confinement)
     }
 
-    /// What the agent of a run is given. The error is the end of a run that cannot begin here, or at all.
-    async fn begin(&self, run: Run) -> Result<Begun, RunEnd> {
+    /// The agent of a run, with all that it is given. The error is the end of a run that cannot begin here, or at all.
+    async fn begin(&self, run: Box<Run>) -> Result<Begun, RunEnd> {
         let usage = Usage::default();
         let rejected =
             |message: String| RunEnd::Ended(Outcome::Failed { cause: Cause::Rejected, message, usage });
@@ -257,17 +258,15 @@ impl AgentRunner {
             person: run.person,
             environment: Arc::new(environment),
         };
-        Ok(Begun { assignment, ports, cancel: run.cancel, group })
+        let agent = Box::pin(legwork_agent::run(assignment, ports, run.cancel));
+        Ok(Begun { agent, commands: Commands(group) })
     }
 }
 
-/// What the agent of a run is given.
+/// An agent that runs once it is polled.
 struct Begun {
-    assignment: Assignment,
-    ports: Ports,
-    cancel: CancellationToken,
-    /// That of its commands.
-    group: Option<Arc<RunGroup>>,
+    agent: BoxFuture<'static, Outcome>,
+    commands: Commands,
 }
 
 /// What a job's agent is to do, from its beginning.
@@ -340,13 +339,12 @@ impl Runner for AgentRunner {
         agent.is_some_and(|agent| !matches!(agent.kind, AgentKind::Command { .. }))
     }
 
-    async fn run(&self, run: Run) -> RunEnd {
-        // In boxes of their own: what a run needs to begin is freed before it waits for its model.
+    async fn run(&self, run: Box<Run>) -> RunEnd {
+        // In a box of its own: what a run needs to begin is freed before it waits for its model.
         match Box::pin(self.begin(run)).await {
-            Ok(Begun { assignment, ports, cancel, group }) => {
-                let commands = Commands(group);
-                let outcome = Box::pin(legwork_agent::run(assignment, ports, cancel)).await;
-                commands.end().await;
+            Ok(Begun { agent, commands }) => {
+                let outcome = agent.await;
+                Box::pin(commands.end()).await;
                 RunEnd::Ended(outcome)
             }
             Err(end) => end,
@@ -385,7 +383,7 @@ impl Runner for NoopRunner {
         false
     }
 
-    async fn run(&self, _run: Run) -> RunEnd {
+    async fn run(&self, _run: Box<Run>) -> RunEnd {
         RunEnd::Ended(Outcome::Completed { result: String::new(), usage: Usage::default() })
     }
 }

@@ -68,8 +68,8 @@ impl Runner for ClosureRunner {
         false
     }
 
-    async fn run(&self, run: Run) -> RunEnd {
-        (self.0)(run).await
+    async fn run(&self, run: Box<Run>) -> RunEnd {
+        (self.0)(*run).await
     }
 }
 

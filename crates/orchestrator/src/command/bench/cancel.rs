@@ -87,7 +87,7 @@ impl Runner for Sleeper {
         false
     }
 
-    async fn run(&self, run: Run) -> RunEnd {
+    async fn run(&self, run: Box<Run>) -> RunEnd {
         let id = run.claimed.lease.id;
         // Without a receiver the measurement is over.
         self.started.send(id).await.ok();

@@ -142,7 +142,7 @@ impl Runner for Streamer {
         false
     }
 
-    async fn run(&self, run: Run) -> RunEnd {
+    async fn run(&self, run: Box<Run>) -> RunEnd {
         self.ready.wait().await;
         let mut pace = tokio::time::interval(WORD_DELAY);
         for _ in 0..WORDS {

@@ -147,7 +147,7 @@ impl Runner for Stopwatch {
         false
     }
 
-    async fn run(&self, run: Run) -> RunEnd {
+    async fn run(&self, run: Box<Run>) -> RunEnd {
         let now = Instant::now();
         self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(run.claimed.lease.id, now);
         self.any_started.notify_one();
