@@ -3,6 +3,7 @@
 //! The task and the last turns stay as they are. Everything between them becomes one user message with the summary.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
@@ -62,8 +63,8 @@ pub(crate) fn window(settings: &ModelSettings) -> u64 {
 }
 
 /// About how many tokens a request with these messages and tools has.
-pub(crate) fn estimate(messages: &[Message], tools: &[ToolSpec]) -> u64 {
-    let conversation: usize = messages.iter().map(Message::bytes).sum();
+pub(crate) fn estimate(messages: &[Arc<Message>], tools: &[ToolSpec]) -> u64 {
+    let conversation: usize = messages.iter().map(|message| message.bytes()).sum();
     let schemas: usize = tools
         .iter()
         .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.to_string().len())
@@ -85,11 +86,11 @@ pub(crate) fn is_due(request: u64, window: u64, threshold: Option<f64>) -> bool 
 
 /// How many messages at the end stay, in addition to the first `task` ones: whole turns, at least the last one, and
 /// more as long as they fit into a quarter of the window. `None` where nothing is left for a summary to replace.
-pub(crate) fn kept(messages: &[Message], task: usize, window: u64) -> Option<usize> {
+pub(crate) fn kept(messages: &[Arc<Message>], task: usize, window: u64) -> Option<usize> {
     let (mut kept, mut bytes) = (None, 0);
     for (at, message) in messages.iter().enumerate().skip(task).rev() {
         bytes += message.bytes();
-        let begins_turn = matches!(message, Message::Assistant(_));
+        let begins_turn = matches!(**message, Message::Assistant(_));
         if kept.is_some() && tokens(bytes) > window / 4 {
             break;
         }
@@ -104,7 +105,7 @@ pub(crate) fn kept(messages: &[Message], task: usize, window: u64) -> Option<usi
 
 /// The text that a summary is made from, at most about half a window. Of a longer conversation the beginning is
 /// dropped.
-pub(crate) fn history_text(task: &[Message], replaced: &[Message], window: u64) -> String {
+pub(crate) fn history_text(task: &[Arc<Message>], replaced: &[Arc<Message>], window: u64) -> String {
     let mut text = String::new();
     for message in replaced {
         write_message(&mut text, message);
@@ -133,7 +134,8 @@ fn write_message(text: &mut String, message: &Message) {
             }
             writeln!(text, "Agent: {}", reply.text).ok()
         }
-        Message::ToolResult(ToolResult { name, text: content, .. }) => {
+        Message::ToolResult(result) => {
+            let ToolResult { name, text: content, .. } = &**result;
             writeln!(text, "Result of {name}: {}", &content[..boundary(content, MAX_RESULT_BYTES)]).ok()
         }
     };
@@ -149,14 +151,14 @@ mod tests {
     use super::*;
     use crate::message::AssistantMessage;
 
-    fn conversation(kinds: &str) -> Vec<Message> {
+    fn conversation(kinds: &str) -> Vec<Arc<Message>> {
         let message = |kind| match kind {
             's' => Message::system("s".repeat(30)),
             'u' => Message::user("u".repeat(30)),
             'a' => {
-                Message::Assistant(AssistantMessage { text: "a".repeat(30), ..AssistantMessage::default() })
+                Message::assistant(AssistantMessage { text: "a".repeat(30), ..AssistantMessage::default() })
             }
-            _ => Message::ToolResult(ToolResult {
+            _ => Message::tool_result(ToolResult {
                 call_id: "c".into(),
                 name: "n".into(),
                 text: "r".repeat(30),
@@ -164,7 +166,7 @@ mod tests {
                 is_error: false,
             }),
         };
-        kinds.chars().map(message).collect()
+        kinds.chars().map(message).map(Arc::new).collect()
     }
 
     #[test]
@@ -199,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_long_history_loses_its_beginning() {
-        let replaced: Vec<Message> = (0..100).map(|number| Message::user(format!("ä{number}"))).collect();
-        let text = history_text(&[Message::user("the task")], &replaced, 100);
+        let replaced: Vec<_> = (0..100).map(|number| Arc::new(Message::user(format!("ä{number}")))).collect();
+        let text = history_text(&[Arc::new(Message::user("the task"))], &replaced, 100);
         assert!(text.contains("the task") && text.contains("ä99\n") && !text.contains("ä1\n"), "{text}");
         assert!(text.len() < 250, "{}", text.len());
     }

@@ -182,9 +182,12 @@ impl Environment {
     }
 
     /// The model to call for one of an agent file: the first of which a key is set, with its variables replaced.
-    pub(crate) fn model(&self, settings: &ModelSettings) -> ModelSettings {
+    pub(crate) fn model<'m>(&self, settings: &'m ModelSettings) -> CalledModel<'m> {
         let available = settings.available(|key| self.variable(key).is_some());
-        available.expanded(|name| self.variable(name).map(str::to_owned))
+        match available.expanded(|name| self.variable(name).map(str::to_owned)) {
+            Some(expanded) => expanded.into(),
+            None => CalledModel::OfFile(available),
+        }
     }
 
     /// The environment of a toolset that reaches public addresses only, whatever the operator allows.
@@ -234,6 +237,43 @@ impl Environment {
     /// `path`, resolved against the working directory. Absolute paths stay.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.working_dir.join(Path::new(path))
+    }
+}
+
+/// A model that may be called. Settings are some hundred bytes, and a call holds them for as long as the model answers, so those
+/// of the agent file are not copied.
+#[derive(Debug)]
+pub(crate) enum CalledModel<'m> {
+    /// As the file has it.
+    OfFile(&'m ModelSettings),
+    /// With variables replaced, or of another origin.
+    Made(Box<ModelSettings>),
+}
+
+impl From<ModelSettings> for CalledModel<'_> {
+    fn from(settings: ModelSettings) -> Self {
+        Self::Made(Box::new(settings))
+    }
+}
+
+impl Deref for CalledModel<'_> {
+    type Target = ModelSettings;
+
+    fn deref(&self) -> &ModelSettings {
+        match self {
+            Self::OfFile(settings) => settings,
+            Self::Made(settings) => settings,
+        }
+    }
+}
+
+impl CalledModel<'_> {
+    /// The same, whatever it was borrowed from.
+    pub(crate) fn into_owned<'m>(self) -> CalledModel<'m> {
+        match self {
+            Self::OfFile(settings) => settings.clone().into(),
+            Self::Made(settings) => CalledModel::Made(settings),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::image;
 use crate::image::Image;
 
-/// One message of a conversation.
+/// One message of a conversation. Held in an `Arc`, because a request has the messages of the conversation for as long as the
+/// model answers; what has many parts is in a box, so that a system or user message takes little memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Message {
@@ -25,9 +26,9 @@ pub enum Message {
         text: String,
     },
     /// A reply of the model, with its tool calls.
-    Assistant(AssistantMessage),
+    Assistant(Box<AssistantMessage>),
     /// The result of one tool call.
-    ToolResult(ToolResult),
+    ToolResult(Box<ToolResult>),
 }
 
 impl Message {
@@ -39,6 +40,16 @@ impl Message {
     /// A user message with this text.
     pub fn user(text: impl Into<String>) -> Self {
         Self::User { text: text.into() }
+    }
+
+    /// A reply of a model.
+    pub fn assistant(reply: AssistantMessage) -> Self {
+        Self::Assistant(Box::new(reply))
+    }
+
+    /// The result of a tool call.
+    pub fn tool_result(result: ToolResult) -> Self {
+        Self::ToolResult(Box::new(result))
     }
 
     /// About how many bytes a model reads of it: its texts, without ids and JSON around them.

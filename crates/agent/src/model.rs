@@ -1,5 +1,6 @@
 //! The port of a model: one request in, one streamed reply out.
 
+mod deltas;
 pub mod provider;
 pub(crate) mod retry;
 pub(crate) mod routing;
@@ -7,6 +8,7 @@ pub mod scripted;
 pub(crate) mod verdict;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,8 +16,8 @@ use legwork_common::team::ModelSettings;
 pub use legwork_models::reply::ReplyEnd;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::sync::mpsc;
 
+pub use self::deltas::Deltas;
 use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::tool::ToolSpec;
@@ -28,7 +30,7 @@ pub struct ModelRequest {
     /// The turn that the reply begins, counted from 1 over all attempts.
     pub turn: u32,
     /// The conversation, system messages first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Arc<Message>>,
     /// The tools that the model may call.
     pub tools: Vec<ToolSpec>,
     /// The JSON schema of the reply, as `structured_output` of the agent file has it; `None` for free text.
@@ -179,8 +181,8 @@ pub struct ModelCall<'a> {
     pub settings: &'a ModelSettings,
     /// What it is asked.
     pub request: &'a ModelRequest,
-    /// Gets each delta as it arrives. A full channel slows the stream down; a closed one does not end it.
-    pub deltas: mpsc::Sender<Delta>,
+    /// Gets each delta as it arrives; full, it slows the stream down.
+    pub deltas: &'a Deltas,
 }
 
 /// Calls models; an implementation serves all providers.

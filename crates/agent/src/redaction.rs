@@ -2,6 +2,7 @@
 //!
 //! Only what can be told from its shape is found: a password is not.
 
+use std::sync::Arc;
 use std::sync::LazyLock;
 
 use grep_matcher::Matcher as _;
@@ -10,6 +11,7 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::message::Message;
+use crate::message::ToolResult;
 
 /// Stands for a secret.
 const REDACTED: &str = "[REDACTED]";
@@ -36,7 +38,12 @@ static SECRET: LazyLock<Option<RegexMatcher>> = LazyLock::new(|| RegexMatcher::n
 
 /// The text without secrets.
 pub(crate) fn redacted(text: String) -> String {
-    let Some(secret) = &*SECRET else { return text };
+    without_secrets(&text).unwrap_or(text)
+}
+
+/// The text without secrets; `None` where it has none.
+fn without_secrets(text: &str) -> Option<String> {
+    let secret = SECRET.as_ref()?;
     let (mut clean, mut end) = (String::new(), 0);
     let found = secret.find_iter(text.as_bytes(), |found| {
         // The shapes consist of whole characters, so both ends of a match are borders.
@@ -46,10 +53,10 @@ pub(crate) fn redacted(text: String) -> String {
         true
     });
     if end == 0 || found.is_err() {
-        return text;
+        return None;
     }
     clean.push_str(text.get(end..).unwrap_or_default());
-    clean
+    Some(clean)
 }
 
 /// The arguments of a call without secrets in their strings.
@@ -66,17 +73,16 @@ fn redact_value(value: &mut Value) {
     }
 }
 
-/// A message without secrets. Replies stay as they came, because providers sign them.
-pub(crate) fn redacted_message(message: Message) -> Message {
-    match message {
-        Message::System { text } => Message::System { text: redacted(text) },
-        Message::User { text } => Message::User { text: redacted(text) },
-        Message::ToolResult(mut result) => {
-            result.text = redacted(result.text);
-            Message::ToolResult(result)
-        }
-        Message::Assistant(reply) => Message::Assistant(reply),
-    }
+/// A message without secrets: the same one where it has none. Replies stay as they came, because providers sign them.
+pub(crate) fn redacted_message(message: Arc<Message>) -> Arc<Message> {
+    let redacted = match &*message {
+        Message::System { text } => without_secrets(text).map(Message::system),
+        Message::User { text } => without_secrets(text).map(Message::user),
+        Message::ToolResult(result) => without_secrets(&result.text)
+            .map(|text| Message::tool_result(ToolResult { text, ..(**result).clone() })),
+        Message::Assistant(_) => None,
+    };
+    redacted.map_or(message, Arc::new)
 }
 
 #[cfg(test)]

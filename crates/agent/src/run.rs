@@ -80,8 +80,16 @@ use crate::turn::Transcript;
 ///
 /// A program runs thousands of these at once, which mostly wait for a model. A future is as large as its largest wait and all
 /// that it was ever given by value, so what is rare or over before the first model call is in boxes of its own.
-pub async fn run(assignment: Assignment, ports: Ports, cancel: CancellationToken) -> Outcome {
-    let (assignment, ports) = (Box::new(assignment), Box::new(ports));
+pub fn run(
+    assignment: Assignment,
+    ports: Ports,
+    cancel: CancellationToken,
+) -> impl Future<Output = Outcome> + Send {
+    // Not an `async fn`, whose future would hold both for as long as it lives.
+    run_boxed(Box::new(assignment), Box::new(ports), cancel)
+}
+
+async fn run_boxed(assignment: Box<Assignment>, ports: Box<Ports>, cancel: CancellationToken) -> Outcome {
     let team = Arc::clone(&assignment.team);
     let Some(agent) = team.agent(&assignment.agent) else {
         let message = format!("the team has no agent `{}`", assignment.agent);

@@ -10,6 +10,7 @@ mod repetition;
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use legwork_common::contract;
 use legwork_common::id::JobId;
@@ -67,7 +68,7 @@ pub struct AskedCall {
 /// A run so far: a fold of the opening messages and the recorded entries.
 #[derive(Debug, Clone, Default)]
 pub struct Transcript {
-    messages: Vec<Message>,
+    messages: Vec<Arc<Message>>,
     /// How many messages at the beginning are the task. No summary replaces them.
     task_len: usize,
     /// The tokens that the provider counted for the last request and its reply, and how many messages those were.
@@ -103,8 +104,11 @@ impl Transcript {
         let first = opening.iter().position(|message| matches!(message, Message::User { .. }));
         let task_len = first.map_or(opening.len(), |first| first + 1);
         let prompt_is_open = matches!(opening.last(), Some(Message::User { .. }));
+        let mut messages: Vec<_> = opening.into_iter().map(Arc::new).collect();
+        // Collected in the room of the messages themselves.
+        messages.shrink_to_fit();
         let mut transcript =
-            Self { messages: opening, task_len, reply_is_due: true, prompt_is_open, ..Self::default() };
+            Self { messages, task_len, reply_is_due: true, prompt_is_open, ..Self::default() };
         for entry in recorded {
             transcript.apply(entry);
         }
@@ -127,7 +131,7 @@ impl Transcript {
             }
             TurnEntry::Delivered { mail, text, .. } => {
                 self.delivered.extend(mail.iter().cloned());
-                self.messages.push(Message::user(text));
+                self.messages.push(Arc::new(Message::user(text)));
                 self.reply_is_due = true;
                 self.prompt_is_open = mail.is_empty();
                 // The answer to a user's next prompt is an output of its own, without a separator before it.
@@ -166,7 +170,7 @@ impl Transcript {
         self.usage.add(usage);
         let from = self.messages.len().saturating_sub(kept as usize);
         if from > self.task_len {
-            self.messages.splice(self.task_len..from, [compaction::summary_message(summary)]);
+            self.messages.splice(self.task_len..from, [Arc::new(compaction::summary_message(summary))]);
             // What was counted was counted for the longer conversation.
             self.counted = None;
         }
@@ -186,7 +190,7 @@ impl Transcript {
         self.asked.clear();
         self.reply_is_due = false;
         self.prompt_is_open = false;
-        self.messages.push(Message::Assistant(message.clone()));
+        self.messages.push(Arc::new(Message::assistant(message.clone())));
     }
 
     /// Adds a result, under the name of the tool that was called.
@@ -195,7 +199,7 @@ impl Transcript {
         self.results.entry(index).or_insert_with(|| ToolResult { name: call.name.clone(), ..result });
         if self.results.len() == self.calls.len() {
             let results = std::mem::take(&mut self.results);
-            self.messages.extend(results.into_values().map(Message::ToolResult));
+            self.messages.extend(results.into_values().map(Message::tool_result).map(Arc::new));
             self.calls.clear();
             self.reply_is_due = true;
         }
@@ -232,12 +236,12 @@ impl Transcript {
     }
 
     /// The conversation. While a call is open, the results of its turn are missing.
-    pub fn messages(&self) -> &[Message] {
+    pub fn messages(&self) -> &[Arc<Message>] {
         &self.messages
     }
 
     /// The opening up to its first user message: the messages that no summary replaces.
-    pub fn task(&self) -> &[Message] {
+    pub fn task(&self) -> &[Arc<Message>] {
         &self.messages[..self.task_len]
     }
 
@@ -245,17 +249,17 @@ impl Transcript {
     /// was added; `None` where the provider counted nothing.
     pub(crate) fn counted_tokens(&self) -> Option<u64> {
         let (tokens, messages) = self.counted?;
-        let since: usize = self.messages.get(messages..)?.iter().map(Message::bytes).sum();
+        let since: usize = self.messages.get(messages..)?.iter().map(|message| message.bytes()).sum();
         Some(tokens + compaction::tokens(since))
     }
 
     /// The last prompt of a user; without one, the task that the agent was given.
     pub fn latest_prompt(&self) -> &str {
-        let by_user = self.messages.iter().rev().find_map(|message| match message {
+        let by_user = self.messages.iter().rev().find_map(|message| match &**message {
             Message::User { text } if text != contract::PROCEED => Some(text),
             _ => None,
         });
-        let as_task = self.task().iter().rev().find_map(|message| match message {
+        let as_task = self.task().iter().rev().find_map(|message| match &**message {
             Message::System { text } => Some(text),
             _ => None,
         });
@@ -265,7 +269,7 @@ impl Transcript {
     /// Whether an earlier call of the same tool with the same arguments had this result, and the model still sees it.
     pub fn has_shown(&self, call: &ToolCall, text: &str) -> bool {
         let is_same = |earlier: &ToolCall| earlier.name == call.name && earlier.arguments == call.arguments;
-        let replies = self.messages.iter().filter_map(|message| match message {
+        let replies = self.messages.iter().filter_map(|message| match &**message {
             Message::Assistant(reply) => Some(&reply.tool_calls),
             Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
         });
@@ -273,7 +277,7 @@ impl Transcript {
             replies.flatten().filter(|call| is_same(call)).map(|call| call.id.as_str()).collect();
         !ids.is_empty()
             && self.messages.iter().any(|message| {
-                matches!(message, Message::ToolResult(result) if ids.contains(result.call_id.as_str()) && result.text == text)
+                matches!(&**message, Message::ToolResult(result) if ids.contains(result.call_id.as_str()) && result.text == text)
             })
     }
 
@@ -281,7 +285,7 @@ impl Transcript {
     pub fn accepted_call(&self, tool: &str) -> Option<&ToolCall> {
         let mut accepted = HashSet::new();
         for message in self.messages.iter().rev() {
-            match message {
+            match &**message {
                 Message::ToolResult(result) if result.name == tool && !result.is_error => {
                     accepted.insert(result.call_id.as_str());
                 }
@@ -307,7 +311,7 @@ impl Transcript {
         let mut answers = false;
         let mut found = None;
         for message in &self.messages {
-            match message {
+            match &**message {
                 Message::User { text } => answers = is_same(text),
                 Message::Assistant(reply)
                     if answers && reply.tool_calls.is_empty() && !reply.text.is_empty() =>
@@ -322,7 +326,7 @@ impl Transcript {
 
     /// The names of the tools that the last reply called.
     pub fn last_called_tools(&self) -> impl Iterator<Item = &str> {
-        let last = self.messages.iter().rev().find_map(|message| match message {
+        let last = self.messages.iter().rev().find_map(|message| match &**message {
             Message::Assistant(reply) => Some(&reply.tool_calls),
             Message::System { .. } | Message::User { .. } | Message::ToolResult(_) => None,
         });

@@ -502,6 +502,6 @@ mod tests {
         fn bytes<F>(_run: impl FnOnce(Attempt) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(bytes(Attempt::run) <= 2200, "{} bytes", bytes(Attempt::run));
+        assert!(bytes(Attempt::run) <= 1600, "{} bytes", bytes(Attempt::run));
     }
 }

@@ -194,9 +194,9 @@ impl ModelPort for MeteredModels {
 
 #[cfg(test)]
 mod tests {
+    use legwork_agent::model::Deltas;
     use legwork_agent::model::ModelRequest;
     use legwork_agent::model::Purpose;
-    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -232,7 +232,7 @@ mod tests {
                 purpose: Purpose::Turn,
                 waits_for_pauses: true,
             };
-            let (deltas, _receiver) = mpsc::channel(1);
+            let deltas = &Deltas::default();
             metered.stream(ModelCall { settings: &settings, request: &request, deltas }).await.ok();
         }
         metrics.render()

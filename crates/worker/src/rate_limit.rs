@@ -11,8 +11,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use legwork_agent::message::Message;
 use legwork_agent::model::Delta;
+use legwork_agent::model::Deltas;
 use legwork_agent::model::ModelCall;
 use legwork_agent::model::ModelError;
 use legwork_agent::model::ModelPort;
@@ -30,7 +30,6 @@ use legwork_queue::port::Permitted;
 use legwork_queue::port::WaitReason;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::metered::ModelMetrics;
@@ -123,7 +122,7 @@ impl RateLimitedModels {
         &'a self,
         settings: &ModelSettings,
         request: &ModelRequest,
-        deltas: &mpsc::Sender<Delta>,
+        deltas: &Deltas,
     ) -> Result<CallPermits<'a>, ModelError> {
         self.return_abandoned().await;
         let tokens = expected_tokens(request);
@@ -145,6 +144,8 @@ impl RateLimitedModels {
                 detail: format!("it is paused for {}", duration::short(remaining)),
             })?;
         }
+        // They are held for as long as the model answers: mostly one, in room for four.
+        permits.granted.shrink_to_fit();
         Ok(permits)
     }
 
@@ -177,15 +178,14 @@ impl RateLimitedModels {
             let is_busy = reason == WaitReason::Busy;
             if (wait >= MIN_REPORTED_WAIT || is_busy) && reported != Some(reason) {
                 reported = Some(reason);
-                // Without a receiver the report is not needed.
                 let why = describe(&waiter.shown, wait, reason);
-                waiter.deltas.send(Delta::Waiting(Some(why))).await.ok();
+                waiter.deltas.send(Delta::Waiting(Some(why))).await;
             }
             let min_wait = if is_busy { PERMIT_POLL_INTERVAL } else { Duration::ZERO };
             tokio::time::sleep(wait.clamp(min_wait, MAX_PLACE_WAIT)).await;
         }
         if reported.is_some() {
-            waiter.deltas.send(Delta::Waiting(None)).await.ok();
+            waiter.deltas.send(Delta::Waiting(None)).await;
         }
         Ok(())
     }
@@ -275,7 +275,7 @@ impl RateLimitedModels {
 
 /// How the wait for one permit is reported, and whether it may be one for a pause.
 struct Waiter<'a> {
-    deltas: &'a mpsc::Sender<Delta>,
+    deltas: &'a Deltas,
     /// What is waited for, as people know it.
     shown: String,
     waits_for_pauses: bool,
@@ -368,12 +368,12 @@ impl ModelPort for RateLimitedModels {
     async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         let ModelCall { settings, request, deltas } = call;
         // Boxed, so that it is not held for as long as the model answers.
-        let mut permits = Box::pin(self.acquire(settings, request, &deltas)).await?;
+        let mut permits = Box::pin(self.acquire(settings, request, deltas)).await?;
         let answer = tokio::select! {
             answer = self.models.stream(ModelCall { settings, request, deltas }) => answer,
             never = keep_alive(self, &permits.granted) => match never {},
         };
-        if let Some(longer) = permits.settle(&answer).await {
+        if let Some(longer) = Box::pin(permits.settle(&answer)).await {
             self.metrics.count_pause(settings, longer);
         }
         answer
@@ -391,10 +391,15 @@ async fn keep_alive(models: &RateLimitedModels, granted: &[PermitRequest]) -> In
     if concurrent.is_empty() {
         std::future::pending::<()>().await;
     }
+    // Boxed, because few calls have such permits.
+    Box::pin(renew(models, &concurrent)).await
+}
+
+async fn renew(models: &RateLimitedModels, concurrent: &[(String, RequestId)]) -> Infallible {
     let mut pause = PERMIT_RENEWAL_INTERVAL;
     loop {
         tokio::time::sleep(pause).await;
-        let kept = models.permits.keep(&concurrent).await;
+        let kept = models.permits.keep(concurrent).await;
         pause = if kept.is_ok() { PERMIT_RENEWAL_INTERVAL } else { RETRY_DELAY };
         log_error(kept);
     }
@@ -407,7 +412,7 @@ fn needs_return(request: &PermitRequest) -> bool {
 
 /// A rough estimate of the tokens of a call: the request, and a usual reply.
 fn expected_tokens(request: &ModelRequest) -> u64 {
-    let bytes: usize = request.messages.iter().map(Message::bytes).sum();
+    let bytes: usize = request.messages.iter().map(|message| message.bytes()).sum();
     EXPECTED_REPLY_TOKENS.saturating_add(u64::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u64::MAX))
 }
 

@@ -351,7 +351,7 @@ impl ModelPort for RecordingModels {
         self.calls.lock().unwrap().push((request.agent.clone(), request.turn));
         if request.agent == "parent" {
             let is_announcement =
-                |message: &&Message| format!("{message:?}").contains("tasks finished since your last");
+                |message: &&Arc<Message>| format!("{message:?}").contains("tasks finished since your last");
             *self.announcements.lock().unwrap() = request.messages.iter().filter(is_announcement).count();
         }
         self.inner.stream(ModelCall { settings, request, deltas }).await

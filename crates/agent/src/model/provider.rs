@@ -120,19 +120,21 @@ impl ModelPort for ProviderModels {
         let ModelCall { settings, request, deltas } = call;
         let target = target::target(settings, &request.agent, &self.environment)?;
         let wire_settings = request::settings(settings, request.form.as_ref());
-        let (messages, tools) = (request::messages(&request.messages), request::tools(&request.tools));
-        let ask = Ask { messages: &messages, tools: &tools };
+        let tools = request::tools(&request.tools);
         // Distinct from the ids of every other turn of the conversation.
         let id_prefix = format!("call_{}_", request.turn);
-        let prepared = target
-            .wire
-            .prepare(&wire_settings, &ask, &id_prefix)
-            .map_err(|error| fault::not_sent(settings, &error))?;
+        let prepared = {
+            // Not held for as long as the model answers.
+            let messages = request::messages(&request.messages);
+            let ask = Ask { messages: &messages, tools: &tools };
+            let prepared = target.wire.prepare(&wire_settings, &ask, &id_prefix);
+            prepared.map_err(|error| fault::not_sent(settings, &error))?
+        };
         for note in &prepared.request.notes {
             tracing::debug!(model = %settings.reference(), "`{}` {}", note.setting, note.change);
         }
         let http_request = self.request(settings, &target, &prepared)?;
-        let exchange = Exchange { settings, timeouts: self.timeouts.with(settings), deltas: &deltas };
+        let exchange = Exchange { settings, timeouts: self.timeouts.with(settings), deltas };
         let mut reply = exchange.run(&self.client, http_request, prepared.reader).await?;
         // Local servers offer other wires too. An answer in JSON may look like a call.
         if request.form.is_none() {

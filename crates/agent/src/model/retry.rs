@@ -31,46 +31,61 @@ const MIN_ASKED_DELAY: Duration = Duration::from_secs(1);
 /// paid for in vain.
 const MAX_EMPTY_RETRIES: u32 = 1;
 
-/// The retries that are left for one model in one turn.
+/// The retries of one model in one turn.
 #[derive(Debug, Clone)]
 pub(crate) struct Retries {
+    max_transient: u32,
+    is_last_model: bool,
+    /// Those that are left; `None` before the first failure. Boxed, because most calls fail in no way.
+    left: Option<Box<Left>>,
+}
+
+/// The retries that are left, by error.
+#[derive(Debug, Clone)]
+struct Left {
     transient: Transient,
     overloaded: Backoff,
     rate_limited: Backoff,
     empty: Backoff,
-    is_last_model: bool,
+}
+
+impl Left {
+    fn all(max_transient: u32, is_last_model: bool) -> Self {
+        let rate_limit_retries = if is_last_model { MAX_RATE_LIMIT_RETRIES } else { 0 };
+        Self {
+            transient: Transient::new(max_transient, is_last_model),
+            overloaded: Backoff::exponential(OVERLOAD_DELAY, MAX_DELAY, max_transient),
+            rate_limited: Backoff::exponential(Duration::from_secs(1), MAX_DELAY, rate_limit_retries),
+            empty: Backoff::exponential(Duration::ZERO, Duration::ZERO, MAX_EMPTY_RETRIES),
+        }
+    }
 }
 
 impl Retries {
     /// Retries of a transient error where the agent file sets no `fallback`.
     pub(crate) const DEFAULT_MAX: u32 = 2;
 
-    /// At most `max_retries` retries of transient errors and overloads. A provider's limits are waited for only by the
+    /// At most `max_transient` retries of transient errors and overloads. A provider's limits are waited for only by the
     /// last model: before that the next model is called at once.
-    pub(crate) fn new(max_retries: u32, is_last_model: bool) -> Self {
-        let rate_limit_retries = if is_last_model { MAX_RATE_LIMIT_RETRIES } else { 0 };
-        Self {
-            transient: Transient::new(max_retries, is_last_model),
-            overloaded: Backoff::exponential(OVERLOAD_DELAY, MAX_DELAY, max_retries),
-            rate_limited: Backoff::exponential(Duration::from_secs(1), MAX_DELAY, rate_limit_retries),
-            empty: Backoff::exponential(Duration::ZERO, Duration::ZERO, MAX_EMPTY_RETRIES),
-            is_last_model,
-        }
+    pub(crate) fn new(max_transient: u32, is_last_model: bool) -> Self {
+        Self { max_transient, is_last_model, left: None }
     }
 
     /// The delay before the next try; `None` where the error is not retried, or no retry is left. `random` is
     /// uniform in 0..1.
     pub(crate) fn next_delay(&mut self, error: &ModelError, random: f64) -> Option<Duration> {
+        let (max_transient, is_last_model) = (self.max_transient, self.is_last_model);
+        let left = self.left.get_or_insert_with(|| Box::new(Left::all(max_transient, is_last_model)));
         let (delays, retry_after): (&mut dyn Iterator<Item = Duration>, _) = match error {
-            ModelError::Transient { .. } => (&mut self.transient, &None),
-            ModelError::Overloaded { retry_after, .. } if self.is_last_model => {
-                (&mut self.overloaded, retry_after)
+            ModelError::Transient { .. } => (&mut left.transient, &None),
+            ModelError::Overloaded { retry_after, .. } if is_last_model => {
+                (&mut left.overloaded, retry_after)
             }
             // The next model answers sooner than this one recovers.
             ModelError::Overloaded { retry_after: Some(_), .. } => return None,
-            ModelError::Overloaded { .. } => (&mut self.transient, &None),
-            ModelError::RateLimited { retry_after, .. } => (&mut self.rate_limited, retry_after),
-            ModelError::Empty { .. } => (&mut self.empty, &None),
+            ModelError::Overloaded { .. } => (&mut left.transient, &None),
+            ModelError::RateLimited { retry_after, .. } => (&mut left.rate_limited, retry_after),
+            ModelError::Empty { .. } => (&mut left.empty, &None),
             ModelError::MissingKey { .. }
             | ModelError::Refused { .. }
             | ModelError::WindowFull { .. }

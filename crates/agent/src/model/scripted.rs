@@ -30,7 +30,6 @@ pub use self::record::Recording;
 
 use self::placeholders::Placeholders;
 use self::script::Call;
-use self::script::Reply;
 use self::script::Script;
 use super::Delta;
 use super::ModelCall;
@@ -64,9 +63,8 @@ impl ScriptedModels {
         Ok(Self { script })
     }
 
-    /// The complete message, and the reply of the script for its delays. The error is a sentence about what is
-    /// missing.
-    fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, Reply), String> {
+    /// The complete message, and how long it takes. The error is a sentence about what is missing.
+    fn message(&self, request: &ModelRequest) -> Result<(AssistantMessage, Delays), String> {
         let placeholders = Placeholders::of(&request.messages);
         let (agent, turn) = (&request.agent, request.turn);
         if request.purpose == Purpose::Hook {
@@ -78,9 +76,9 @@ impl ScriptedModels {
                 .summary(agent, placeholders.task(), turn)
                 .map(|reply| placeholders.filled(&reply.text));
             let text = recorded.unwrap_or_else(|| Ok(format!("Summary before turn {turn}.")))?;
-            return Ok((AssistantMessage { text, ..AssistantMessage::default() }, Reply::default()));
+            return Ok((AssistantMessage { text, ..AssistantMessage::default() }, Delays::default()));
         }
-        let reply = self.script.reply(agent, placeholders.task(), turn)?.clone();
+        let reply = self.script.reply(agent, placeholders.task(), turn)?;
         let calls = (0..).zip(&reply.tool_calls).map(|(index, call): (u32, &Call)| {
             Ok(ToolCall {
                 id: format!("call_{}_{index}", request.turn),
@@ -101,8 +99,17 @@ impl ScriptedModels {
             },
             ..AssistantMessage::default()
         };
-        Ok((message, reply))
+        Ok((message, Delays { first_ms: reply.delay_ms, chunk_ms: reply.chunk_delay_ms }))
     }
+}
+
+/// How long a scripted reply takes, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Delays {
+    /// Until it begins.
+    first_ms: u64,
+    /// Between its words.
+    chunk_ms: u64,
 }
 
 /// The arguments as JSON text, as a model writes them. A string in the script is that text, valid or not.
@@ -119,22 +126,22 @@ impl ModelPort for ScriptedModels {
     async fn stream(&self, call: ModelCall<'_>) -> Result<ModelReply, ModelError> {
         let ModelCall { settings, request, deltas } = call;
         let refused = |detail| ModelError::Refused { model: settings.reference(), detail };
-        let (message, reply) = self.message(request).map_err(refused)?;
+        let (message, delays) = self.message(request).map_err(refused)?;
         if let Some(reasoning) = message.reasoning.clone() {
-            deltas.send(Delta::Reasoning(reasoning)).await.ok();
+            deltas.send(Delta::Reasoning(reasoning)).await;
         }
-        if reply.delay_ms > 0 {
-            sleep(Duration::from_millis(reply.delay_ms)).await;
+        if delays.first_ms > 0 {
+            sleep(Duration::from_millis(delays.first_ms)).await;
         }
-        if reply.chunk_delay_ms == 0 {
-            deltas.send(Delta::Text(message.text.clone())).await.ok();
+        if delays.chunk_ms == 0 {
+            deltas.send(Delta::Text(message.text.clone())).await;
             return Ok(ModelReply::complete(message));
         }
         for (number, word) in message.text.split_inclusive(char::is_whitespace).enumerate() {
             if number > 0 {
-                sleep(Duration::from_millis(reply.chunk_delay_ms)).await;
+                sleep(Duration::from_millis(delays.chunk_ms)).await;
             }
-            deltas.send(Delta::Text(word.to_owned())).await.ok();
+            deltas.send(Delta::Text(word.to_owned())).await;
         }
         Ok(ModelReply::complete(message))
     }

@@ -28,7 +28,7 @@ impl RunState<'_> {
         let next = match known {
             Some(at) => self.inactive.swap_remove(at),
             None => {
-                let opened = OpenAgent::open(self.team, agent, &self.ports, &self.cancel).await?;
+                let opened = Box::pin(OpenAgent::open(self.team, agent, &self.ports, &self.cancel)).await?;
                 opened.replay(self.team, &self.first_agent, &self.recorded);
                 opened
             }

@@ -40,7 +40,7 @@ impl RunState<'_> {
         let asked = key(cache, prompt);
         self.asked = Some(asked.clone());
         let answer = match &cache.path {
-            Some(path) => self.unless_cancelled(self.kept_answer(path, asked)).await?,
+            Some(path) => self.unless_cancelled(Box::pin(self.kept_answer(path, asked))).await?,
             None => self.transcript.earlier_answer(|text| key(cache, text) == asked).map(str::to_owned),
         };
         let Some(text) = answer.filter(|text| !text.is_empty()) else { return Ok(false) };

@@ -1,5 +1,7 @@
 //! Replaces the middle of a long conversation by a summary, before the model's window is full.
 
+use std::sync::Arc;
+
 use legwork_common::job::Usage;
 use legwork_common::service::CallIndex;
 use legwork_common::team::AgentKind;
@@ -11,6 +13,7 @@ use super::halt::Halt;
 use super::model_call::NoReply;
 use super::state::RunState;
 use crate::compaction;
+use crate::environment::CalledModel;
 use crate::hooks;
 use crate::journal::TurnEntry;
 use crate::message::Message;
@@ -34,7 +37,7 @@ pub(super) enum Summarized {
     Failed(String),
 }
 
-impl RunState<'_> {
+impl<'team> RunState<'team> {
     /// Asks for a summary where the next request would fill too much of the window, and records it. Without one the
     /// conversation stays as it is. The next summary is not asked for until the request has grown by a tenth of the
     /// window, so that a summary that frees little is not repeated each turn.
@@ -49,7 +52,7 @@ impl RunState<'_> {
         if limits.keeps_whole_conversation || !is_due || request < self.next_summary_at {
             return Ok(());
         }
-        if let Summarized::Failed(why) = self.summarize(turn).await? {
+        if let Summarized::Failed(why) = Box::pin(self.summarize(turn)).await? {
             self.warn(format!("the conversation was not summarized: {why}"));
         }
         self.next_summary_at = self.request_tokens().saturating_add(window / 10);
@@ -76,7 +79,7 @@ impl RunState<'_> {
         let request = ModelRequest {
             agent: self.current.agent.name.clone(),
             turn,
-            messages: vec![Message::system(compaction::INSTRUCTION), Message::user(history)],
+            messages: [Message::system(compaction::INSTRUCTION), Message::user(history)].map(Arc::new).into(),
             tools: Vec::new(),
             form: None,
             purpose: Purpose::Summary,
@@ -122,7 +125,7 @@ impl RunState<'_> {
     /// The size of the messages that a summary replaces: of the last `replaceable` ones all but the last `kept`.
     fn replaced_bytes(&self, replaceable: usize, kept: usize) -> usize {
         let last = self.transcript.messages().iter().rev();
-        last.take(replaceable).skip(kept).map(Message::bytes).sum()
+        last.take(replaceable).skip(kept).map(|message| message.bytes()).sum()
     }
 
     /// What runs in the background, as the agent's own tools list it: a summary tends to lose ids, and without them the
@@ -147,14 +150,23 @@ impl RunState<'_> {
 
     /// The models that may write a summary, in the order in which they are tried: those that the agent names, else those
     /// that its model names, then the agent's own.
-    fn summary_models(&self) -> Vec<ModelSettings> {
+    fn summary_models(&self) -> Vec<CalledModel<'team>> {
         let own = self.candidate_models();
-        let mut models = self.current.agent.limits.compaction_models.clone();
+        let environment = &self.ports.environment;
+        let mut models: Vec<_> = self
+            .current
+            .agent
+            .limits
+            .compaction_models
+            .iter()
+            .map(|model| environment.model(model))
+            .collect();
         if models.is_empty() {
-            models.extend(own.first().into_iter().flat_map(|model| model.compaction_models.clone()));
+            let of_model = own.first().into_iter().flat_map(|model| &model.compaction_models);
+            models.extend(of_model.map(|model| environment.model(model).into_owned()));
         }
-        let named = models.iter().map(|model| self.ports.environment.model(model));
-        named.chain(own).collect()
+        models.extend(own);
+        models
     }
 
     /// The smallest window, in tokens, of all models that may answer or write a summary: which one will is drawn anew for
@@ -165,6 +177,7 @@ impl RunState<'_> {
             AgentKind::Models(models) => models,
             AgentKind::Auto | AgentKind::Command { .. } => &[],
         };
-        listed.iter().chain(&candidates).map(compaction::window).min().unwrap_or(u64::MAX)
+        let candidates = candidates.iter().map(|model| &**model);
+        listed.iter().chain(candidates).map(compaction::window).min().unwrap_or(u64::MAX)
     }
 }

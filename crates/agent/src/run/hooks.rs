@@ -1,5 +1,6 @@
 //! Runs the hooks of an agent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::duration;
@@ -13,7 +14,6 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::hooks::Decision;
 use crate::hooks::builtin::Builtin;
 use crate::hooks::builtin::builtin;
 use crate::message::Message;
+use crate::model::Deltas;
 use crate::model::ModelCall;
 use crate::model::ModelPort;
 use crate::model::ModelRequest;
@@ -41,8 +42,6 @@ use crate::turn::Step;
 
 /// How long a hook may take where the file does not say. docker-agent's.
 const DEFAULT_TIMEOUT_SECONDS: u32 = 60;
-/// Deltas between a model and its hook. They are dropped at once, so few are enough.
-const DELTA_CHANNEL_CAPACITY: usize = 16;
 /// The most bytes of a hook's output that are read. A hook that writes more blocks until its timeout.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
@@ -139,7 +138,7 @@ impl HookRunner<'_> {
         let prompt = hook_prompt(prompt, &event)?;
         let settings = models.get(rand::random_range(0..models.len().max(1))).ok_or("it names no model")?;
         let settings = self.environment.model(settings);
-        let messages = vec![Message::system(hooks::MODEL_INSTRUCTION), Message::user(prompt)];
+        let messages = [Message::system(hooks::MODEL_INSTRUCTION), Message::user(prompt)].map(Arc::new);
         let redacts = self.agent.redact_secrets.unwrap_or(true);
         let redacted = |message| if redacts { redaction::redacted_message(message) } else { message };
         let request = ModelRequest {
@@ -152,10 +151,12 @@ impl HookRunner<'_> {
             waits_for_pauses: true,
         };
         // The pieces of the answer are not used: it is taken whole.
-        let (deltas, mut pieces) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
-        let call = ModelCall { settings: &settings, request: &request, deltas };
-        let drained = async { while pieces.recv().await.is_some() {} };
-        let (reply, ()) = tokio::join!(self.models.stream(call), drained);
+        let deltas = Deltas::default();
+        let call = ModelCall { settings: &settings, request: &request, deltas: &deltas };
+        let reply = tokio::select! {
+            reply = self.models.stream(call) => reply,
+            never = deltas.discard() => match never {},
+        };
         let reply = reply.map_err(|error| error.to_string())?;
         hooks::output_of_answer(schema, &reply.message.text)
     }

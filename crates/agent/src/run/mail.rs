@@ -45,7 +45,7 @@ impl RunState<'_> {
     pub(super) async fn deliver_mail(&mut self) -> Result<(), Halt> {
         let answer = self.unless_cancelled(self.ports.mailbox.mail()).await?;
         match halt_if_lease_lost(answer)? {
-            Ok(mail) => self.deliver(mail).await.map(drop),
+            Ok(mail) => Box::pin(self.deliver(mail)).await.map(drop),
             Err(error) => {
                 self.log_mailbox_error("the mailbox was not read before this turn", &error);
                 Ok(())

@@ -4,31 +4,33 @@
 //! [`call_with_retries`](RunState::call_with_retries) one of them until it answers or is given up, and
 //! [`call_once`](RunState::call_once) streams one try.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use futures::future::try_join;
 use legwork_common::duration;
 use legwork_common::job::Cause;
 use legwork_common::job::Usage;
 use legwork_common::team::AgentKind;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::auto_model;
-use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::Instrument as _;
 
 use super::halt::Halt;
 use super::spans;
 use super::state::RunState;
 use super::written::Written;
+use crate::environment::CalledModel;
 use crate::journal::JournalError;
 use crate::journal::RunEvent;
 use crate::journal::TurnEntry;
 use crate::message::AssistantMessage;
 use crate::message::Message;
 use crate::model::Delta;
+use crate::model::Deltas;
 use crate::model::ModelCall;
 use crate::model::ModelError;
 use crate::model::ModelReply;
@@ -40,9 +42,6 @@ use crate::model::routing;
 use crate::model::verdict;
 use crate::toolset::answer;
 
-/// Deltas between a model's stream and the journal. A delta is a token or two: this many are a line of text, which
-/// becomes one write. More would only let a slow journal fall further behind the stream.
-const DELTA_CHANNEL_CAPACITY: usize = 64;
 /// How long the text that had arrived before a cancellation may take to be written. A quarter of the two seconds in
 /// which a cancelled run ends: the processes of its tools need the rest.
 const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -78,7 +77,7 @@ impl From<NoReply> for Halt {
     }
 }
 
-impl RunState<'_> {
+impl<'team> RunState<'team> {
     /// Makes the model call of a turn and records the reply.
     pub(super) async fn call_model(&mut self, turn: u32) -> Result<Result<(), NoReply>, Halt> {
         self.before_model_call(turn).await?;
@@ -94,15 +93,24 @@ impl RunState<'_> {
         };
         let separator = if self.transcript.has_output() { TURN_SEPARATOR } else { "" };
         let models = self.candidate_models();
-        let (first, used_fallback) = match self.call_with_fallback(&models, &request, separator).await? {
-            Ok(answer) => answer,
-            Err(no_reply) => return Ok(Err(no_reply)),
-        };
+        match self.call_with_fallback(&models, &request, separator).await? {
+            // Boxed, as all is that follows the call: see `run`.
+            Ok(answer) => Box::pin(self.take_answer(request, answer)).await,
+            Err(no_reply) => Ok(Err(no_reply)),
+        }
+    }
+
+    /// Records the answer to a turn's request, and how it was come by.
+    async fn take_answer(
+        &mut self,
+        request: ModelRequest,
+        (first, used_fallback): (ModelReply, bool),
+    ) -> Result<Result<(), NoReply>, Halt> {
+        let turn = request.turn;
         if used_fallback {
             self.first_model_cooldown_until = Instant::now().checked_add(self.cooldown());
         }
         let message = if first.end == ReplyEnd::Paused {
-            // Boxed, as what follows is: see `run`.
             match Box::pin(self.continued(request, first)).await? {
                 Ok(message) => message,
                 Err(no_reply) => return Ok(Err(no_reply)),
@@ -110,7 +118,7 @@ impl RunState<'_> {
         } else {
             first.message
         };
-        Box::pin(self.record_reply(turn, message)).await.map(Ok)
+        self.record_reply(turn, message).await.map(Ok)
     }
 
     /// The whole of a reply that the provider paused, perhaps several times.
@@ -127,7 +135,7 @@ impl RunState<'_> {
                 let message = format!("the provider paused the reply more than {MAX_PAUSES} times");
                 return Ok(Err(NoReply { message, is_window_full: false }));
             }
-            request.messages.push(Message::Assistant(message.clone()));
+            request.messages.push(Arc::new(Message::assistant(message.clone())));
             let models = self.candidate_models();
             let (next, _) = match self.call_with_fallback(&models, &request, "").await? {
                 Ok(answer) => answer,
@@ -158,7 +166,7 @@ impl RunState<'_> {
     /// written before its text.
     pub(super) async fn call_with_fallback(
         &mut self,
-        models: &[ModelSettings],
+        models: &[CalledModel<'_>],
         request: &ModelRequest,
         separator: &'static str,
     ) -> Result<Result<(ModelReply, bool), NoReply>, Halt> {
@@ -170,12 +178,10 @@ impl RunState<'_> {
         for (number, settings) in (1..).zip(models) {
             let is_last = number == models.len();
             let mut retries = Retries::new(max_retries, is_last);
-            let request = if is_last {
-                Cow::Borrowed(request)
-            } else {
-                Cow::Owned(ModelRequest { waits_for_pauses: false, ..request.clone() })
-            };
-            match self.call_with_retries(settings, &request, &mut retries, &mut written).await? {
+            let hasty =
+                (!is_last).then(|| Box::new(ModelRequest { waits_for_pauses: false, ..request.clone() }));
+            let request = hasty.as_deref().unwrap_or(request);
+            match self.call_with_retries(settings, request, &mut retries, &mut written).await? {
                 Ok(reply) => return Ok(Ok((reply, !failures.is_empty()))),
                 Err(error) => {
                     is_window_full |= matches!(error, ModelError::WindowFull { .. });
@@ -199,26 +205,38 @@ impl RunState<'_> {
     /// The first is the model that the toolset of the last call names, else one drawn from the agent's list; its
     /// routing rules may send the turn to another. The fallback models follow. A first model in its cooldown is
     /// left out, unless it is the only one.
-    pub(super) fn candidate_models(&self) -> Vec<ModelSettings> {
-        let has_key = |key: &str| self.ports.environment.variable(key).is_some();
-        let draw = |models: &[ModelSettings]| {
-            let drawn = models.get(rand::random_range(0..models.len().max(1)))?;
-            Some(routing::pick(drawn, self.transcript.latest_prompt()).clone())
-        };
+    pub(super) fn candidate_models(&self) -> Vec<CalledModel<'team>> {
+        let environment = &self.ports.environment;
+        let agent = self.current.agent;
+        let toolbox = &self.current.toolbox;
         let by_toolset =
-            self.transcript.last_called_tools().find_map(|tool| draw(self.current.toolbox.next_models(tool)));
-        let first = by_toolset.or_else(|| match &self.current.agent.kind {
-            AgentKind::Models(models) => draw(models),
-            AgentKind::Auto => Some(auto_model(has_key)),
+            self.transcript.last_called_tools().find_map(|tool| self.draw(toolbox.next_models(tool)));
+        // The toolbox does not live as long as the team.
+        let by_toolset = by_toolset.map(|model| environment.model(model).into_owned());
+        let first = by_toolset.or_else(|| match &agent.kind {
+            AgentKind::Models(models) => self.draw(models).map(|model| environment.model(model)),
+            AgentKind::Auto => {
+                let auto = auto_model(|key| environment.variable(key).is_some());
+                Some(environment.model(&auto).into_owned())
+            }
             AgentKind::Command { .. } => None,
         });
-        let fallback = self.current.agent.fallback.iter().flat_map(|fallback| fallback.models.clone());
-        let mut all: Vec<ModelSettings> =
-            first.into_iter().chain(fallback).map(|model| self.ports.environment.model(&model)).collect();
+        let fallback = agent.fallback.iter().flat_map(|fallback| &fallback.models);
+        let mut all: Vec<_> =
+            first.into_iter().chain(fallback.map(|model| environment.model(model))).collect();
+        let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
+        if in_cooldown && all.len() > 1 {
+            all.remove(0);
+        }
         // Mostly one, in room for four.
         all.shrink_to_fit();
-        let in_cooldown = self.first_model_cooldown_until.is_some_and(|until| Instant::now() < until);
-        if in_cooldown && all.len() > 1 { all[1..].to_vec() } else { all }
+        all
+    }
+
+    /// One of these models, or the one that its routing rules send the turn to.
+    fn draw<'m>(&self, models: &'m [ModelSettings]) -> Option<&'m ModelSettings> {
+        let drawn = models.get(rand::random_range(0..models.len().max(1)))?;
+        Some(routing::pick(drawn, self.transcript.latest_prompt()))
     }
 
     /// Calls one model until it gives a usable reply, or fails in a way that is not retried or no longer retried.
@@ -264,7 +282,7 @@ impl RunState<'_> {
             return Ok(ControlFlow::Break(Err(error)));
         };
         self.ports.journal.note(RunEvent::ModelRetried { turn, reason: error.to_string() });
-        self.unless_cancelled(tokio::time::sleep(delay)).await?;
+        self.unless_cancelled(sleep(delay)).await?;
         // The lease may have run out during the delay.
         self.check_lease().await?;
         Ok(ControlFlow::Continue(()))
@@ -286,50 +304,73 @@ impl RunState<'_> {
     }
 
     /// Calls a model once and writes its text as it arrives.
-    ///
-    /// A cancellation drops the stream, and with it the sender of the deltas. The writer then writes what is still
-    /// in the channel and ends; if the journal blocks, it is dropped after [`FINAL_FLUSH_TIMEOUT`]. A lost lease
-    /// found by the writer drops the stream at once.
     async fn call_once(
         &self,
         settings: &ModelSettings,
         request: &ModelRequest,
         written: &mut Written,
     ) -> Result<Result<ModelReply, ModelError>, Halt> {
-        let (sender, receiver) = mpsc::channel(DELTA_CHANNEL_CAPACITY);
-        let stream = async {
-            let answer = self.ports.models.stream(ModelCall { settings, request, deltas: sender });
-            Ok(self.cancel.run_until_cancelled(answer).await)
+        let span = spans::of_model_call(settings, &request.agent);
+        let answer = self.stream(settings, request, written).instrument(span.clone()).await?;
+        spans::record_reply(&span, &answer);
+        Ok(answer)
+    }
+
+    /// Streams one reply, and writes its text.
+    ///
+    /// A cancellation drops the stream. The deltas that are still there are then written; if the journal blocks, they are
+    /// dropped after [`FINAL_FLUSH_TIMEOUT`]. A lost lease found by the writer drops the stream at once.
+    async fn stream(
+        &self,
+        settings: &ModelSettings,
+        request: &ModelRequest,
+        written: &mut Written,
+    ) -> Result<Result<ModelReply, ModelError>, Halt> {
+        let deltas = Deltas::default();
+        let mut writing = pin!(self.write(&deltas, written, request.purpose));
+        let answer = tokio::select! {
+            // In this order, so that a delta is written as soon as it has arrived.
+            biased;
+            answer = self.answer_unless_cancelled(ModelCall { settings, request, deltas: &deltas }) => answer,
+            // It ends without an error only once the deltas are closed.
+            Err(error) = &mut writing => return Err(error.into()),
         };
-        let writing = async {
+        deltas.close();
+        // With an answer too: a full buffer waits for as long as Redis is away.
+        let flushed = async {
             tokio::select! {
-                wrote = self.write(receiver, written, request.purpose) => wrote,
+                wrote = writing => wrote,
                 () = self.final_flush_deadline() => Ok(()),
             }
         };
-        let span = spans::of_model_call(settings, &request.agent);
-        // The function and not the macro, which would hold both futures twice.
-        let (answer, ()) = try_join(stream, writing).instrument(span.clone()).await?;
-        let answer = answer.ok_or(Halt::Stopped)?;
-        spans::record_reply(&span, &answer);
-        Ok(answer)
+        // Boxed: see `run`.
+        Box::pin(flushed).await?;
+        answer.map(|answer| *answer).ok_or(Halt::Stopped)
     }
 
     /// Returns when the last text of a cancelled run must be written; never for a run that is not cancelled.
     async fn final_flush_deadline(&self) {
         self.cancel.cancelled().await;
-        tokio::time::sleep(FINAL_FLUSH_TIMEOUT).await;
+        sleep(FINAL_FLUSH_TIMEOUT).await;
     }
 
-    /// Writes visible text until the sender is dropped, all deltas that wait as one write.
+    /// The answer; `None` where the run is cancelled. Boxed, so that little is held while its last text is written.
+    async fn answer_unless_cancelled(
+        &self,
+        call: ModelCall<'_>,
+    ) -> Option<Box<Result<ModelReply, ModelError>>> {
+        self.cancel.run_until_cancelled(self.ports.models.stream(call)).await.map(Box::new)
+    }
+
+    /// Writes visible text until the stream has ended, all deltas that wait as one write.
     async fn write(
         &self,
-        mut deltas: mpsc::Receiver<Delta>,
+        deltas: &Deltas,
         written: &mut Written,
         purpose: Purpose,
     ) -> Result<(), JournalError> {
         let mut batch = Vec::new();
-        while deltas.recv_many(&mut batch, DELTA_CHANNEL_CAPACITY).await > 0 {
+        while deltas.take(&mut batch).await {
             let said: String = batch.drain(..).map(|delta| self.visible_text(delta, purpose)).collect();
             let text = written.take(&said);
             if !text.is_empty() {

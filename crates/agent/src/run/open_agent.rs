@@ -35,7 +35,7 @@ pub(super) struct OpenAgent<'team> {
     pub(super) agent: &'team Agent,
     pub(super) toolbox: Toolbox,
     /// The system messages that begin each of its requests.
-    pub(super) head: Vec<Message>,
+    pub(super) head: Vec<Arc<Message>>,
 }
 
 impl<'team> OpenAgent<'team> {
@@ -56,7 +56,7 @@ impl<'team> OpenAgent<'team> {
             toolbox.open(team, agent, &ports.environment, &ports.background, &ports.session_state).await;
             found
         };
-        let Some(found) = cancel.run_until_cancelled(opening).await else {
+        let Some(found) = cancel.run_until_cancelled(Box::pin(opening)).await else {
             toolbox.close().await;
             return Err(Halt::Stopped);
         };
@@ -90,6 +90,8 @@ impl<'team> OpenAgent<'team> {
                 return Err(halt);
             }
         }
+        let mut head: Vec<_> = head.into_iter().map(Arc::new).collect();
+        // Collected in the room of the messages themselves.
         head.shrink_to_fit();
         Ok(Self { agent, toolbox, head })
     }

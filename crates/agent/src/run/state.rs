@@ -94,18 +94,18 @@ impl RunState<'_> {
 
     /// The messages of the next request: the system messages of the active agent, and as much of the conversation as its
     /// limits leave.
-    pub(super) fn request_messages(&self) -> Vec<Message> {
+    pub(super) fn request_messages(&self) -> Vec<Arc<Message>> {
         let OpenAgent { agent, head, .. } = &self.current;
         let conversation = history::latest(self.transcript.messages(), agent.num_history_items);
         let shown = history::with_old_calls_truncated(conversation, agent.limits.max_old_tool_call_tokens);
-        let told = self.context.iter().map(Message::system);
+        let told = self.context.iter().map(Message::system).map(Arc::new);
         let messages = head.iter().cloned().chain(told).chain(shown);
-        let mut messages: Vec<Message> = if self.redacts() {
+        let mut messages: Vec<_> = if self.redacts() {
             messages.map(redaction::redacted_message).collect()
         } else {
             messages.collect()
         };
-        // A message takes some hundred bytes apart from its text, and a request is held for as long as the model answers.
+        // A request is held for as long as the model answers.
         messages.shrink_to_fit();
         messages
     }

@@ -21,6 +21,8 @@ pub(crate) struct FakeJournal {
     pub(crate) lost: AtomicBool,
     /// Every call is refused.
     pub(crate) refuses: AtomicBool,
+    /// Output is taken, and its writing does not end: as while the store is away and the buffer is full.
+    pub(crate) hangs: AtomicBool,
     /// The lease is lost once the first entry is recorded.
     pub(crate) lost_after_record: AtomicBool,
     order: Mutex<Vec<&'static str>>,
@@ -67,6 +69,9 @@ impl Journal for FakeJournal {
     async fn output(&self, text: &str) -> Result<(), JournalError> {
         self.check()?;
         self.output.send_modify(|output| output.push_str(text));
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl ModelPort for FakeModels {
         self.requests.lock().unwrap().push((settings.reference(), request.clone()));
         let (text, answer) = self.answers.lock().unwrap().pop_front().expect("an answer for each request");
         if !text.is_empty() {
-            deltas.send(Delta::Text(text)).await.ok();
+            deltas.send(Delta::Text(text)).await;
         }
         answer
     }

@@ -112,7 +112,7 @@ fn results_have_the_order_of_their_calls() {
     let texts: Vec<&str> = transcript
         .messages()
         .iter()
-        .filter_map(|message| match message {
+        .filter_map(|message| match &**message {
             Message::ToolResult(result) => Some(result.text.as_str()),
             _ => None,
         })
@@ -187,6 +187,8 @@ fn images_of_a_result_reach_the_model_with_it() {
         images.push(image.clone());
     }
     let transcript = Transcript::new(vec![Message::user("go")], &[reply(1, "", &["x"]), with_image]);
-    let Some(Message::ToolResult(last)) = transcript.messages().last() else { panic!("{transcript:?}") };
+    let Some(Message::ToolResult(last)) = transcript.messages().last().map(|last| &**last) else {
+        panic!("{transcript:?}")
+    };
     assert_eq!((last.name.as_str(), &last.images[..]), ("x", &[image][..]));
 }

@@ -172,12 +172,15 @@ impl ModelSettings {
         std::iter::once(self).chain(&self.otherwise).find(|model| can_call(model)).unwrap_or(self)
     }
 
-    /// The model with the variables of its name and its address replaced, as far as `value` has them. One that is not set
-    /// stays as it is written: the address is then an error, and the name is one that the provider does not know.
+    /// The model with the variables of its name and its address replaced, as far as `value` has them; `None` where they have
+    /// none. One that is not set stays as it is written: the address is then an error, and the name is one that the provider
+    /// does not know.
     #[must_use]
-    pub fn expanded(&self, value: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn expanded(&self, value: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let base_url = self.base_url.as_deref().map(|url| expand_set(url, &value));
-        Self { model: expand_set(&self.model, &value), base_url, ..self.clone() }
+        let model = expand_set(&self.model, &value);
+        let is_same = model == self.model && base_url == self.base_url;
+        (!is_same).then(|| Self { model, base_url, ..self.clone() })
     }
 
     /// The reference `provider/model`.

@@ -101,7 +101,7 @@ fn request(name: &str) -> PermitRequest {
 async fn a_granted_permit_is_kept_while_another_is_waited_for_and_both_are_returned() {
     let permits = Arc::new(FakePermits { is_closed: AtomicBool::new(true), ..FakePermits::default() });
     let models = models(&permits);
-    let (deltas, _receiver) = mpsc::channel(9);
+    let deltas = Deltas::default();
     let mut call = CallPermits::new(&models, String::new());
     let waiter = Waiter { deltas: &deltas, shown: String::new(), waits_for_pauses: true };
     assert!(call.add(request("anthropic/model"), &waiter).await.is_ok());
@@ -150,8 +150,8 @@ async fn a_refusal_pauses_one_account_and_only_the_last_model_waits_for_it() {
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
         let request = model_request(waits_for_pauses);
-        let asked =
-            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 });
+        let deltas = &Deltas::default();
+        let asked = models.stream(ModelCall { settings: &settings, request: &request, deltas });
         tokio::time::timeout(Duration::from_secs(20), asked).await
     };
     assert!(matches!(ask("refusing", false).await, Ok(Err(ModelError::RateLimited { .. }))));
@@ -173,7 +173,7 @@ async fn a_limit_that_is_free_is_asked_for_once_a_second_and_again_after_a_refus
         settings.base_url = Some(address.to_owned());
         let request = model_request(false);
         models
-            .stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
+            .stream(ModelCall { settings: &settings, request: &request, deltas: &Deltas::default() })
             .await
             .is_ok()
     };
@@ -203,9 +203,8 @@ async fn calls_that_start_together_request_few_permits_at_once() {
         }
         let models = RateLimitedModels::new(Arc::new(Refusing), Arc::clone(&permits) as _, Arc::new(policy));
         let (settings, request) = (ModelSettings::inline("openai", "m").unwrap(), model_request(true));
-        let call = |_| {
-            models.stream(ModelCall { settings: &settings, request: &request, deltas: mpsc::channel(9).0 })
-        };
+        let deltas = &Deltas::default();
+        let call = |_| models.stream(ModelCall { settings: &settings, request: &request, deltas });
         let answers = futures::future::join_all((0..CALLS).map(call)).await;
         assert!(answers.iter().all(Result::is_ok));
         assert!(requests.contains(&permits.taken.load(Ordering::SeqCst)), "{limit:?}");
@@ -224,7 +223,10 @@ async fn a_limit_whose_server_is_away_holds_up_no_call_that_does_not_count_again
         let mut settings = ModelSettings::inline("openai", "m").unwrap();
         settings.base_url = Some(address.to_owned());
         let (models, request) = (&models, &request);
-        async move { models.stream(ModelCall { settings: &settings, request, deltas: mpsc::channel(9).0 }).await }
+        async move {
+            let deltas = &Deltas::default();
+            models.stream(ModelCall { settings: &settings, request, deltas }).await
+        }
     };
     let mut waiting: Vec<_> = (0..2 * MAX_REQUESTS).map(|_| Box::pin(ask(AWAY))).collect();
     for call in &mut waiting {

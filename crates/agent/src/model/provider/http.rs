@@ -15,12 +15,12 @@ use legwork_models::reply::ReplyEvent;
 use reqwest::Client;
 use reqwest::Request;
 use reqwest::Response;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use super::fault;
 use crate::model::Delta;
+use crate::model::Deltas;
 use crate::model::ModelError;
 
 /// The most bytes of the body of an error. Its words are in the first few hundred.
@@ -69,7 +69,7 @@ impl Timeouts {
 pub(super) struct Exchange<'a> {
     pub(super) settings: &'a ModelSettings,
     pub(super) timeouts: Timeouts,
-    pub(super) deltas: &'a mpsc::Sender<Delta>,
+    pub(super) deltas: &'a Deltas,
 }
 
 /// The body so far.
@@ -178,7 +178,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// Without a receiver the reply is still read to its end.
     async fn send(&self, events: Vec<ReplyEvent>) {
         for event in events {
             let delta = match event {
@@ -189,7 +188,7 @@ impl Exchange<'_> {
                 | ReplyEvent::Usage(_)
                 | ReplyEvent::KeepAlive => continue,
             };
-            self.deltas.send(delta).await.ok();
+            self.deltas.send(delta).await;
         }
     }
 

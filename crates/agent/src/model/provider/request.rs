@@ -1,5 +1,7 @@
 //! Converts a request to the types of `legwork-models`. Pure.
 
+use std::sync::Arc;
+
 use legwork_common::team::Api;
 use legwork_common::team::ModelSettings;
 use legwork_common::team::ThinkingBudget;
@@ -72,8 +74,8 @@ fn specified(form: &Value) -> Form {
 }
 
 /// The conversation.
-pub(super) fn messages(messages: &[Message]) -> Vec<conversation::Message> {
-    let converted = messages.iter().map(|message| match message {
+pub(super) fn messages(messages: &[Arc<Message>]) -> Vec<conversation::Message> {
+    let converted = messages.iter().map(|message| match &**message {
         Message::System { text } => conversation::Message::system(text.as_str()),
         Message::User { text } => conversation::Message::user(text.as_str()),
         Message::Assistant(reply) => conversation::Message::Assistant(reply.to_wire()),

@@ -7,7 +7,6 @@ use legwork_common::team::Api;
 use legwork_common::team::ThinkingBudget;
 use serde_json::Value;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -16,6 +15,7 @@ use crate::assignment::Outcome;
 use crate::message::Message;
 use crate::message::ToolResult;
 use crate::model::Delta;
+use crate::model::Deltas;
 use crate::model::ModelRequest;
 use crate::model::Purpose;
 use crate::model::verdict;
@@ -62,7 +62,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         agent: "a".into(),
         turn: 1,
-        messages,
+        messages: messages.into_iter().map(Arc::new).collect(),
         tools: vec![think()],
         form: None,
         purpose: Purpose::Turn,
@@ -79,7 +79,7 @@ async fn stream(
     models: &ProviderModels,
     settings: &ModelSettings,
     request: &ModelRequest,
-    deltas: mpsc::Sender<Delta>,
+    deltas: &Deltas,
 ) -> Result<AssistantMessage, ModelError> {
     let reply = models.stream(ModelCall { settings, request, deltas }).await?;
     verdict::usable(settings, reply).map(|reply| reply.message)
@@ -90,13 +90,9 @@ async fn ask(
     provider: &FakeProvider,
     request: &ModelRequest,
 ) -> (Result<AssistantMessage, ModelError>, Vec<Delta>) {
-    let (sender, mut receiver) = mpsc::channel(100);
-    let answer = stream(&models(), &settings(wire, provider), request, sender).await;
-    let mut deltas = Vec::new();
-    while let Some(delta) = receiver.recv().await {
-        deltas.push(delta);
-    }
-    (answer, deltas)
+    let deltas = Deltas::default();
+    let answer = stream(&models(), &settings(wire, provider), request, &deltas).await;
+    (answer, deltas.left())
 }
 
 fn two_calls() -> Answer {
@@ -143,15 +139,9 @@ async fn second_turn(wire: &str) -> Value {
     let mut request = hello();
     let mut message = ask(wire, &provider, &request).await.0.unwrap();
     message.tool_calls[1].arguments = "{broken".into();
-    request.messages.push(Message::Assistant(message));
+    request.messages.push(Message::assistant(message).into());
     for (id, text) in [("c1", "one"), ("c2", "")] {
-        request.messages.push(Message::ToolResult(ToolResult {
-            call_id: id.into(),
-            name: "think".into(),
-            text: text.into(),
-            images: Vec::new(),
-            is_error: false,
-        }));
+        request.messages.push(result(id, "think", text).into());
     }
     let (answer, _) = ask(wire, &provider, &request).await;
     assert_eq!(answer.unwrap().text, "done");
@@ -221,7 +211,7 @@ async fn classifies_failures() {
 async fn a_refused_connection_is_transient() {
     let mut settings = ModelSettings::inline("openai", "m").unwrap();
     settings.base_url = Some("http://127.0.0.1:1/v1".into());
-    let error = stream(&models(), &settings, &hello(), mpsc::channel(1).0).await.unwrap_err();
+    let error = stream(&models(), &settings, &hello(), &Deltas::default()).await.unwrap_err();
     assert!(matches!(error, ModelError::Transient { .. }), "{error:?}");
 }
 
@@ -325,15 +315,15 @@ async fn the_responses_wire() {
     settings.api = Api::OpenaiResponses;
     settings.provider_opts.insert("api_type".into(), json!("openai_responses"));
     let models = models();
-    let ask = async |request: &ModelRequest| stream(&models, &settings, request, mpsc::channel(100).0).await;
+    let ask = async |request: &ModelRequest| stream(&models, &settings, request, &Deltas::default()).await;
     let mut request = hello();
     let message = ask(&request).await.unwrap();
     assert_eq!(message.text, "both at once");
     assert_eq!(message.tool_calls[0].arguments, "{\"thought\": \"ä\"}");
     assert_eq!(message.usage, Usage { input_tokens: 31, cached_tokens: 12, output_tokens: 17, turns: 1 });
-    request.messages.push(Message::Assistant(message));
+    request.messages.push(Message::assistant(message).into());
     for call_id in ["c1", "c2"] {
-        request.messages.push(result(call_id, "think", "ok"));
+        request.messages.push(result(call_id, "think", "ok").into());
     }
     assert_eq!(ask(&request).await.unwrap().text, "done");
     for _ in 0..2 {
@@ -367,8 +357,7 @@ async fn the_form_of_the_answer_and_the_thinking_are_asked_for() {
             settings.model = "o3".to_owned();
         }
         let request = ModelRequest { form: Some(form.clone()), ..hello() };
-        let (sender, _receiver) = mpsc::channel(100);
-        stream(&models(), &settings, &request, sender).await.unwrap();
+        stream(&models(), &settings, &request, &Deltas::default()).await.unwrap();
         provider.asked()[0].body.clone()
     };
     let body = asked_of("openai", ThinkingBudget::Effort("low".into())).await;
@@ -397,7 +386,7 @@ async fn the_settings_of_the_file_reach_the_provider() {
         let environment = BTreeMap::from([("OTHER_KEY".to_owned(), "sesame".to_owned())]);
         rustls::crypto::ring::default_provider().install_default().ok();
         let models = ProviderModels::new(Environment::new(environment, "/".into())).unwrap();
-        let answer = stream(&models, &settings, &hello(), mpsc::channel(100).0).await.unwrap();
+        let answer = stream(&models, &settings, &hello(), &Deltas::default()).await.unwrap();
         (provider.asked()[0].body.clone(), answer.usage)
     };
     let (body, usage) = asked_of("openai").await;
@@ -415,5 +404,5 @@ async fn the_settings_of_the_file_reach_the_provider() {
 /// The result of a call that did not fail.
 fn result(call_id: &str, name: &str, text: &str) -> Message {
     let (call_id, name, text) = (call_id.into(), name.into(), text.into());
-    Message::ToolResult(ToolResult { call_id, name, text, images: Vec::new(), is_error: false })
+    Message::tool_result(ToolResult { call_id, name, text, images: Vec::new(), is_error: false })
 }

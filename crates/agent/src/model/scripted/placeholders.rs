@@ -1,5 +1,7 @@
 //! The parts of a conversation that a script's placeholders, such as `{{task}}`, stand for.
 
+use std::sync::Arc;
+
 use legwork_common::id::JOB_ID_PREFIX;
 use legwork_common::id::JobId;
 use serde_json::Value;
@@ -24,10 +26,10 @@ pub(super) struct Placeholders<'m> {
 }
 
 impl<'m> Placeholders<'m> {
-    pub(super) fn of(messages: &'m [Message]) -> Self {
+    pub(super) fn of(messages: &'m [Arc<Message>]) -> Self {
         let mut placeholders = Self::default();
         for message in messages {
-            match message {
+            match &**message {
                 Message::System { text } => {
                     if let Some(task) = between(text, "<task>\n", "\n</task>") {
                         placeholders.task = task;

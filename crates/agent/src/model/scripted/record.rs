@@ -41,9 +41,8 @@ impl Recording {
 
     /// Adds a run that `agent` began, with the replies of the agents that the conversation was handed to.
     pub fn add(&mut self, team: &Arc<Team>, agent: &str, opening: Opening, entries: &[TurnEntry]) {
-        let messages = opening.messages();
-        let task = self.hidden(&without_job_ids(Placeholders::of(&messages).task()));
-        let mut transcript = Transcript::new(messages, &[]);
+        let mut transcript = Transcript::new(opening.messages(), &[]);
+        let task = self.hidden(&without_job_ids(Placeholders::of(transcript.messages()).task()));
         let mut active = ActiveAgent::new(Arc::clone(team), agent, &[]);
         for entry in entries {
             active.apply(entry);
@@ -105,7 +104,7 @@ impl Recording {
         }
     }
 
-    fn reply(&self, turn: u32, message: &AssistantMessage, seen: &[Message]) -> Reply {
+    fn reply(&self, turn: u32, message: &AssistantMessage, seen: &[Arc<Message>]) -> Reply {
         let placeholders = Placeholders::of(seen);
         let call = |call: &ToolCall| Call {
             name: call.name.clone(),

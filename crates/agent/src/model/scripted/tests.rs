@@ -1,13 +1,15 @@
 //! Scripts, parsed, replayed and recorded.
 
+use std::sync::Arc;
+
 use legwork_common::secrets::Secrets;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::journal::TurnEntry;
 use crate::message::Message;
 use crate::message::ToolResult;
+use crate::model::Deltas;
 use crate::model::Purpose;
 use crate::testing::settings;
 
@@ -19,7 +21,7 @@ fn request(agent: &str, turn: u32, messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         agent: agent.into(),
         turn,
-        messages,
+        messages: messages.into_iter().map(Arc::new).collect(),
         tools: Vec::new(),
         form: None,
         purpose: Purpose::Turn,
@@ -31,17 +33,18 @@ async fn ask(
     models: &ScriptedModels,
     request: ModelRequest,
 ) -> (Result<AssistantMessage, ModelError>, String) {
-    let (sender, mut receiver) = mpsc::channel(64);
-    let answer = models.stream(ModelCall { settings: &settings(), request: &request, deltas: sender }).await;
+    let deltas = Deltas::default();
+    let answer = models.stream(ModelCall { settings: &settings(), request: &request, deltas: &deltas }).await;
     let mut text = String::new();
-    while let Some(Delta::Text(piece)) = receiver.recv().await {
+    for delta in deltas.left() {
+        let Delta::Text(piece) = delta else { break };
         text.push_str(&piece);
     }
     (answer.map(|reply| reply.message), text)
 }
 
 fn result(name: &str, text: &str) -> Message {
-    Message::ToolResult(ToolResult {
+    Message::tool_result(ToolResult {
         call_id: "c".into(),
         name: name.into(),
         text: text.into(),
@@ -74,9 +77,9 @@ async fn placeholders_are_filled_from_the_conversation() {
     let messages = vec![
         Message::system("do it:\n<task>\nthe task\n</task>"),
         Message::user("Please proceed."),
-        Message::Assistant(AssistantMessage::default()),
+        Message::assistant(AssistantMessage::default()),
         result("run_background_agent", &format!("started with ID: {first}\nAgent: x")),
-        Message::Assistant(AssistantMessage::default()),
+        Message::assistant(AssistantMessage::default()),
         result("run_background_agent", &format!("started with ID: {second}.")),
         result("shell", "{{task}} 42"),
     ];
@@ -172,7 +175,9 @@ async fn a_recording_replays_the_same_replies() {
     let mut transcript = crate::turn::Transcript::new(opening(format!("inspect {now}")).messages(), &[]);
     for entry in recorded_run(&now) {
         if let TurnEntry::Reply { turn, message } = &entry {
-            let (answer, _) = ask(&models, request("a", *turn, transcript.messages().to_vec())).await;
+            let messages = transcript.messages().to_vec();
+            let asked = ModelRequest { messages, ..request("a", *turn, Vec::new()) };
+            let (answer, _) = ask(&models, asked).await;
             let answer = answer.unwrap();
             assert_eq!(answer.text, message.text.replace("sesame", "[hidden: API_KEY]"));
             assert_eq!(answer.usage, message.usage);

@@ -76,7 +76,7 @@ async fn a_task_is_looked_up_too_and_a_broken_file_costs_a_model_call() {
 async fn without_a_file_the_conversation_is_the_cache() {
     let messages = |last: &str| {
         let earlier = AssistantMessage { text: "Paris".into(), ..AssistantMessage::default() };
-        vec![Message::user("Capital?"), Message::Assistant(earlier), Message::user(last)]
+        vec![Message::user("Capital?"), Message::assistant(earlier), Message::user(last)]
     };
     let team = team(&[("a", &[], json!({"cache": {}}))]);
     for (last, expected) in [("CAPITAL?", "Paris"), ("Other?", "asked")] {

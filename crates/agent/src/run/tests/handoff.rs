@@ -72,7 +72,7 @@ async fn the_next_agent_has_its_own_system_messages() {
     let texts: Vec<String> = opened
         .head
         .iter()
-        .map(|message| match message {
+        .map(|message| match &**message {
             Message::System { text } => text.clone(),
             other => panic!("{other:?}"),
         })

@@ -122,7 +122,7 @@ async fn a_hook_has_its_arguments_variables_folder_and_time() {
     assert_eq!(result_of(outcome), "done");
     assert_eq!(fs::read_to_string(folder.path().join("inner/said")).unwrap(), "me");
     let request = models.requests().remove(0).1;
-    assert!(request.messages.contains(&Message::system("$1 is kept b")), "{:?}", request.messages);
+    assert!(request.messages.contains(&Message::system("$1 is kept b").into()), "{:?}", request.messages);
     assert!(!format!("{:?}", request.messages).contains("no JSON"));
     let warnings: Vec<RunEvent> =
         world.journal.events().into_iter().filter(|event| matches!(event, RunEvent::Warning(_))).collect();
@@ -164,7 +164,7 @@ async fn built_in_hooks_tell_the_model_about_its_place() {
         let team = team(&[("a", &[], json!({"hooks": hooks}))]);
         run_to_end(&world, delegated(&team, "a", Vec::new())).await;
         let request = models.requests().remove(0).1;
-        let told = |message: &Message| matches!(message, Message::System { text } if text.contains(expected));
+        let told = |message: &Arc<Message>| matches!(&**message, Message::System { text } if text.contains(expected));
         assert!(request.messages.iter().any(told), "{name}: {:?}", request.messages);
     }
 }

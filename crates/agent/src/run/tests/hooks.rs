@@ -225,7 +225,7 @@ async fn variables_of_an_instruction_are_expanded() {
     let team = team(&[("a", &[], json!({"instruction": "You are in ${env.PLACE}.", "toolsets": toolsets}))]);
     let cancel = CancellationToken::new();
     let opened = OpenAgent::open(&team, team.agent("a").unwrap(), &world.ports, &cancel).await.unwrap();
-    assert_eq!(opened.head[..2], ["You are in Paris.", "Think of Paris."].map(Message::system));
+    assert_eq!(opened.head[..2], ["You are in Paris.", "Think of Paris."].map(Message::system).map(Arc::new));
 }
 
 #[tokio::test]
@@ -283,8 +283,8 @@ async fn a_model_judges_a_call_and_another_comments_the_turn() {
     assert!(results[1].contains("is not the JSON of pre_tool_use_decision"), "{}", results[1]);
     assert!(!folder.path().join("one").exists() && !folder.path().join("two").exists());
     let requests = models.requests();
-    assert_eq!(requests[2].1.messages[1], Message::user("May it run touch one?"));
-    assert!(requests[1].1.messages.contains(&Message::system("It rains.")));
+    assert_eq!(requests[2].1.messages[1], Message::user("May it run touch one?").into());
+    assert!(requests[1].1.messages.contains(&Message::system("It rains.").into()));
     assert!(requests[2].1.form.is_some() && requests[0].1.form.is_none());
 }
 
@@ -338,7 +338,11 @@ async fn a_built_in_hook_adds_what_its_templates_say() {
     let team = with_shell(json!({"hooks": hooks}));
     assert_eq!(result_of(run_to_end(&world, delegated(&team, "a", Vec::new())).await), "done");
     let request = models.requests().remove(0).1;
-    assert!(request.messages.contains(&Message::system("You are a in turn 1.")), "{:?}", request.messages);
+    assert!(
+        request.messages.contains(&Message::system("You are a in turn 1.").into()),
+        "{:?}",
+        request.messages
+    );
 }
 
 #[tokio::test]

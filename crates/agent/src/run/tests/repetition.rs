@@ -80,9 +80,9 @@ async fn a_long_result_loses_its_middle_and_old_calls_their_content() {
 
     let asked = Transcript::new(Vec::new(), &world.journal.entries());
     let shown = crate::history::with_old_calls_truncated(asked.messages().to_vec(), Some(30));
-    let Message::ToolResult(first) = &shown[1] else { panic!("{shown:?}") };
+    let Message::ToolResult(first) = &*shown[1] else { panic!("{shown:?}") };
     assert_eq!(first.text, "[content truncated]");
-    let Message::Assistant(reply) = &shown[0] else { panic!("{shown:?}") };
+    let Message::Assistant(reply) = &*shown[0] else { panic!("{shown:?}") };
     assert_eq!(reply.tool_calls[0].arguments, r#"{"content":"[content truncated]"}"#);
     assert_eq!(shown[3..], asked.messages()[3..]);
 }

@@ -142,7 +142,7 @@ async fn a_paused_reply_is_continued_with_what_it_said_so_far() {
     let requests = models.requests();
     assert_eq!(requests.len(), 2);
     let last = requests[1].1.messages.last().unwrap();
-    assert!(matches!(last, Message::Assistant(reply) if reply.text == "first "), "{last:?}");
+    assert!(matches!(&**last, Message::Assistant(reply) if reply.text == "first "), "{last:?}");
 }
 
 /// Three finished turns with long results.

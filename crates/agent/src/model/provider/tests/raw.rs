@@ -51,7 +51,8 @@ async fn answered_with(
     let timeouts = Timeouts { first_byte: short, between_bytes: short, between_events: 2 * short };
     let models = ProviderModels { timeouts, ..models() };
     let request = hello();
-    let asking = stream(&models, &settings, &request, mpsc::channel(100).0);
+    let deltas = Deltas::default();
+    let asking = stream(&models, &settings, &request, &deltas);
     tokio::select! {
         answer = asking => answer,
         answer = serving => answer,

@@ -53,10 +53,10 @@ async fn ask(
     settings: &ModelSettings,
     request: &ModelRequest,
 ) -> Result<(AssistantMessage, String), ModelError> {
-    let (sender, mut receiver) = mpsc::channel(100);
-    let message = stream(&models(), settings, request, sender).await?;
+    let deltas = Deltas::default();
+    let message = stream(&models(), settings, request, &deltas).await?;
     let mut text = String::new();
-    while let Some(delta) = receiver.recv().await {
+    for delta in deltas.left() {
         if let Delta::Text(piece) = delta {
             text.push_str(&piece);
         }
@@ -79,9 +79,9 @@ async fn two_turns(settings: &ModelSettings, provider: &FakeProvider, cached: u6
     let usage = Usage { input_tokens: 31, cached_tokens: cached, output_tokens: 17, turns: 1 };
     assert_eq!(message.usage, usage);
     assert_eq!(message.reasoning.as_deref(), Some("hm"));
-    request.messages.push(Message::Assistant(message));
+    request.messages.push(Message::assistant(message).into());
     for (id, name, text) in [("c1", "think", "one"), ("c2", "list", "two")] {
-        request.messages.push(result(id, name, text));
+        request.messages.push(result(id, name, text).into());
     }
     assert_eq!(ask(settings, &request).await.unwrap().0.text, "done");
     provider.asked()[1].body.clone()
@@ -144,7 +144,7 @@ async fn bedrock_by_access_key() {
     let ask = async |variables: &[(&str, &str)]| {
         let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let models = ProviderModels::new(Environment::new(variables.collect(), "/".into())).unwrap();
-        stream(&models, &settings, &hello(), mpsc::channel(100).0).await
+        stream(&models, &settings, &hello(), &Deltas::default()).await
     };
     let (id, secret) = (("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "hidden"));
     assert_eq!(ask(&[id, secret, ("AWS_REGION", "eu-west-1")]).await.unwrap().text, "hello");
@@ -213,7 +213,7 @@ async fn calls_that_a_model_wrote_as_text_are_calls_on_every_wire() {
             settings.provider_opts.insert("api_type".into(), json!("openai_responses"));
         }
         let ask = async |request: ModelRequest| {
-            stream(&models, &settings, &request, mpsc::channel(100).0).await.unwrap()
+            stream(&models, &settings, &request, &Deltas::default()).await.unwrap()
         };
         let called = ask(hello()).await;
         assert_eq!((called.tool_calls.len(), called.text.as_str()), (1, ""), "{provider} {api:?}");
@@ -294,9 +294,9 @@ async fn providers_compatible_with_chat_completions() {
             "{provider}"
         );
         assert_eq!(message.usage.input_tokens, 31, "{provider}");
-        request.messages.push(Message::Assistant(message));
+        request.messages.push(Message::assistant(message).into());
         for call_id in ["c1", "c2"] {
-            request.messages.push(result(call_id, "think", "ok"));
+            request.messages.push(result(call_id, "think", "ok").into());
         }
         assert_eq!(ask(&settings, &request).await.unwrap().0.text, "done", "{provider}");
         let asked = &fake.asked()[0];
@@ -312,7 +312,7 @@ async fn thinking_between_calls_is_asked_for() {
     let provider = FakeProvider::start(vec![Answer::text(&["hello"])]).await;
     let mut settings = settings("anthropic", &provider);
     settings.provider_opts.insert("interleaved_thinking".into(), json!(true));
-    stream(&super::models(), &settings, &hello(), mpsc::channel(100).0).await.unwrap();
+    stream(&super::models(), &settings, &hello(), &Deltas::default()).await.unwrap();
     let beta = provider.asked()[0].headers["anthropic-beta"].to_str().unwrap().to_owned();
     assert!(beta.contains("interleaved-thinking"), "{beta}");
 }
