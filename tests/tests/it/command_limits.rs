@@ -29,10 +29,15 @@ const LIMITS: [&str; 4] = ["--command-processes", "24", "--command-memory", "64M
 /// Commands of a job that behaves: three processes at once.
 const GOOD: &str = "for n in 1 2 3; do sleep 0.1 & done; wait; echo fine";
 
-/// Puts a process into a control group below its own, where the user may and the system has version 1.
-const BELOW: &str = "group=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)/a/b; \
-                     mkdir -p $group 2> /dev/null; \
-                     (echo 0 > $group/cgroup.procs; exec setsid sleep 71.75) > /dev/null 2>&1 &";
+/// Puts a process that sleeps for these seconds into a control group below its own, where the user may and the system has version
+/// 1. Processes of tests are found by how long they sleep, so each test has times of its own.
+fn below(seconds: &str) -> String {
+    format!(
+        "group=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)/a/b; \
+         mkdir -p $group 2> /dev/null; \
+         (echo 0 > $group/cgroup.procs; exec setsid sleep {seconds}) > /dev/null 2>&1 &"
+    )
+}
 
 /// Whether this user can make groups of version 1 with the controller below that of this process: then every worker can.
 fn has_own_group(controller: &str) -> bool {
@@ -176,7 +181,8 @@ fn where_only_memory_is_limited_no_chain_of_processes_and_no_group_below_outlive
     let chain = "setsid perl -e 'for (1..300) { select undef, undef, undef, 0.005; exit if fork } exec \"sleep\", \"71.95\"' \
                  > /dev/null 2>&1 &";
     let cmd = format!(
-        "{BELOW} until ! [ -d $group ] || grep -q . $group/cgroup.procs; do :; done; {chain} echo there"
+        "{} until ! [ -d $group ] || grep -q . $group/cgroup.procs; do :; done; {chain} echo there",
+        below("73.25")
     );
     let agents = json!({"good": [calls("shell", &json!({"cmd": cmd})), {"text": "done"}]});
     let Some((_redis, state, team)) = fleet(&agents) else { return };
@@ -184,21 +190,22 @@ fn where_only_memory_is_limited_no_chain_of_processes_and_no_group_below_outlive
     let id = state.dispatch(&[&team, "good", "go"]);
     state.until_status(&id, "completed");
     until("its control groups are gone", || groups_of(worker.id()).is_empty());
-    for time in ["71.75", "71.95"] {
+    for time in ["73.25", "71.95"] {
         assert!(processes(&format!("sleep {time}")).is_empty(), "{time}");
     }
 }
 
 #[test]
 fn the_control_groups_of_a_worker_that_died_are_removed_by_the_next_one() {
-    let escaped = format!("{BELOW} setsid sleep 71.55 > /dev/null 2>&1 & echo there; sleep 71.65");
+    let below = below("73.85");
+    let escaped = format!("{below} setsid sleep 73.55 > /dev/null 2>&1 & echo there; sleep 73.65");
     let agents =
         json!({"bomb": [calls("shell", &json!({"cmd": escaped, "timeout": 100})), {"text": "never"}]});
     let Some((_redis, state, team)) = fleet(&agents) else { return };
     let mut worker = state.worker(&LIMITS);
     state.dispatch(&[&team, "bomb", "go", "--retries", "0"]);
     until("the commands run", || {
-        ["71.55", "71.65", "71.75"].iter().all(|time| !processes(&format!("sleep {time}")).is_empty())
+        ["73.55", "73.65", "73.85"].iter().all(|time| !processes(&format!("sleep {time}")).is_empty())
     });
     let dead = worker.id();
     worker.kill();
@@ -207,7 +214,7 @@ fn the_control_groups_of_a_worker_that_died_are_removed_by_the_next_one() {
     assert_eq!(next.wait(), 0, "{}", state.worker_log());
     assert_eq!(groups_of(dead), Vec::<PathBuf>::new());
     until("its commands are gone", || {
-        ["71.55", "71.65", "71.75"].iter().all(|time| processes(&format!("sleep {time}")).is_empty())
+        ["73.55", "73.65", "73.85"].iter().all(|time| processes(&format!("sleep {time}")).is_empty())
     });
 }
 
