@@ -195,11 +195,12 @@ fn without_the_word_in_the_trust_file_models_read_what_is_stored() {
         assert!(told.contains(text), "{text}: {told}");
     }
     assert!(!told.contains("withheld"), "{told}");
-    // Every worker with a key seals its ends, so that workers can be asked for it later.
+    // A worker with a key seals the ends of jobs of jobs, so that workers can be asked for it later. A root has no reader.
     let seal = |id: &str| {
         let record = fleet.redis.keys(&format!("*:job:{}", uuid(id))).remove(0);
         fleet.redis.command(&format!("HEXISTS {record} seal"))
     };
     let sealed: Vec<String> = [0, 3, 4, 5].map(|number: usize| seal(&ids[number])).to_vec();
     assert_eq!(sealed, [":1", ":1", ":0", ":0"]);
+    assert_eq!(seal(&parent), ":0");
 }

@@ -1,13 +1,10 @@
 //! Mail of a root about ended jobs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use legwork_common::id::JobId;
-use legwork_common::policy::Policy;
 use legwork_common::service::MailContent;
 use legwork_common::service::Mailbox as _;
-use legwork_queue::Caller;
 use legwork_queue::DispatchedBy;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
@@ -52,18 +49,7 @@ async fn mail_about_deleted_jobs_does_not_hide_what_comes_after_it() {
     }
     let last = ended.pop().unwrap();
     queue.forget(&ended, true).await.unwrap();
-    let service = operator.service(Caller {
-        session: it.session,
-        by: DispatchedBy::Root,
-        team: it.team.clone(),
-        team_json: Arc::from("{}"),
-        working_dir: None,
-        keys_in_namespace: false,
-        policy: Arc::<Policy>::default(),
-        trace: None,
-        root_agent: None,
-        approvals: None,
-    });
+    let service = operator.service(it.caller(DispatchedBy::Root));
     let mail = service.mail().await.unwrap();
     let announced: Vec<JobId> = mail
         .iter()

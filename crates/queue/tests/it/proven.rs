@@ -15,7 +15,6 @@ use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitItem;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
-use legwork_queue::Caller;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Service;
@@ -54,18 +53,7 @@ impl Scene {
             format!("signed: [results]\nkeys: {{worker-1: {{key: '{}', worker: true}}}}", worker.public());
         it.one().await;
         let parent = it.claim(1).await.remove(0).lease;
-        let caller = Caller {
-            session: it.session,
-            by: dispatched_by(parent),
-            team: it.team.clone(),
-            team_json: "{}".into(),
-            working_dir: None,
-            keys_in_namespace: false,
-            policy: Arc::default(),
-            trace: None,
-            root_agent: None,
-            approvals: None,
-        };
+        let caller = it.caller(dispatched_by(parent));
         let observer = Observer::new(it.queue.clone(), Hints::new(&redis.target()).unwrap());
         let trust = Arc::new(Trust::parse(&file).unwrap());
         let service = Service::new(observer, caller).trusting(Some(trust), None);

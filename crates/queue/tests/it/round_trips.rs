@@ -2,7 +2,6 @@
 //! of 200 short commands is read in a few pieces of 16 KB.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -16,7 +15,6 @@ use legwork_common::service::BackgroundAgents as _;
 use legwork_common::service::WaitDetail;
 use legwork_common::service::WaitMode;
 use legwork_common::service::WaitRequest;
-use legwork_queue::Caller;
 use legwork_queue::DispatchedBy;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
@@ -85,18 +83,7 @@ impl Scene {
     /// The service of the session's root.
     fn service(&self) -> Service {
         let hints = Hints::new(&self.redis.target()).unwrap();
-        let caller = Caller {
-            session: self.it.session,
-            by: DispatchedBy::Root,
-            team: self.it.team.clone(),
-            team_json: "{}".into(),
-            working_dir: None,
-            keys_in_namespace: false,
-            policy: Arc::default(),
-            trace: None,
-            root_agent: None,
-            approvals: None,
-        };
+        let caller = self.it.caller(DispatchedBy::Root);
         Service::new(Observer::new(self.it.queue.clone(), hints), caller)
     }
 }

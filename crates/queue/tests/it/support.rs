@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use legwork_common::job::JobSpec;
 use legwork_common::job::TeamDigest;
 use legwork_common::job::Usage;
 use legwork_common::lifecycle::State;
+use legwork_queue::Caller;
 use legwork_queue::ConnectionKind;
 use legwork_queue::Queue;
 use legwork_queue::Target;
@@ -130,6 +132,22 @@ pub(crate) struct TestSession {
 }
 
 impl TestSession {
+    /// A caller of the service in this session, without any option.
+    pub(crate) fn caller(&self, by: DispatchedBy) -> Caller {
+        Caller {
+            session: self.session,
+            by,
+            team: self.team.clone(),
+            team_json: "{}".into(),
+            working_dir: None,
+            keys_in_namespace: false,
+            policy: Arc::default(),
+            trace: None,
+            root_agent: None,
+            approvals: None,
+        }
+    }
+
     /// Opens a session without an owner on a server of its own, with a short lease.
     pub(crate) async fn alone(cap: u32) -> (PrivateRedis, Self) {
         let redis = PrivateRedis::start();
