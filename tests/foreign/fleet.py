@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,7 @@ BUILT = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "debug"
 class Fleet:
     def __init__(self, servers, keys):
         self.folder = servers.folder
-        socket = self.folder / "redis.sock"
-        redis = ["--port", "0", "--unixsocket", socket, "--save", "", "--maxmemory-policy", "noeviction"]
-        servers.start("redis", [server_program(), *redis])
+        socket = servers.redis()
         self.env = {
             **keys,
             "LEGWORK_REDIS_URL": f"unix://{socket}",
@@ -73,10 +70,3 @@ class Fleet:
 
 def values(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-
-def server_program():
-    for name in ("valkey-server", "redis-server"):
-        if shutil.which(name):
-            return name
-    raise SystemExit("neither valkey-server nor redis-server is installed")

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -34,6 +33,23 @@ def free_port():
 def get(url, timeout=5):
     with urllib.request.urlopen(url, timeout=timeout) as response:
         return response.read()
+
+
+def pinged(path):
+    """Raises an `OSError` unless a Redis answers at this socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(str(path))
+        connection.sendall(b"PING\r\n")
+        if connection.recv(64) != b"+PONG\r\n":
+            raise ConnectionError("it does not answer yet")
+
+
+def redis_program():
+    for name in ("valkey-server", "redis-server"):
+        if shutil.which(name):
+            return name
+    raise Missing("neither valkey-server nor redis-server is installed")
 
 
 def installed(*parts):
@@ -83,19 +99,27 @@ class Servers:
         self.running.append(process)
         return process
 
-    def ready(self, name, process, url, seconds):
-        """Polls until the server answers at this address."""
+    def ready(self, name, process, seconds, answers):
+        """Polls until `answers` raises no `OSError` (as of a port or a socket where nothing listens yet)."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if process.poll() is not None:
                 break
             try:
-                get(url)
+                answers()
                 return
-            except (OSError, urllib.error.URLError):
+            except OSError:
                 time.sleep(0.1)
         log = (self.folder / f"{name}.log").read_text(errors="replace")
         raise Failed(f"{name} did not start; its log ends with:\n{log[-2000:]}")
+
+    def redis(self):
+        """A Redis or Valkey that keeps nothing on disk. Returns the path of its socket."""
+        path = self.folder / "redis.sock"
+        options = ["--port", "0", "--unixsocket", path, "--save", "", "--maxmemory-policy", "noeviction"]
+        process = self.start("redis", [redis_program(), *options])
+        self.ready("redis", process, 60, lambda: pinged(path))
+        return path
 
     def mock(self, fixtures):
         """The mock of the providers. Returns its address."""
@@ -107,7 +131,7 @@ class Servers:
         port = free_port()
         command = ["node", program, "--fixtures", path, "--port", port, "--log-level", "warn", "--journal-max", 0]
         process = self.start("mock", command)
-        self.ready("mock", process, f"http://127.0.0.1:{port}/health", 60)
+        self.ready("mock", process, 60, lambda: get(f"http://127.0.0.1:{port}/health"))
         return f"http://127.0.0.1:{port}"
 
     def model(self):
@@ -115,7 +139,7 @@ class Servers:
         port = free_port()
         python = installed("foreign-model", "bin", "python")
         process = self.start("model", [python, HERE / "llama_server.py", port])
-        self.ready("model", process, f"http://127.0.0.1:{port}/health", 120)
+        self.ready("model", process, 120, lambda: get(f"http://127.0.0.1:{port}/health"))
         return f"http://127.0.0.1:{port}"
 
     def gateway(self, model):
@@ -130,5 +154,5 @@ class Servers:
         key = f"sk-{secrets.token_hex(32)}"
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": key}
         process = self.start("gateway", [program, "--config", path, "--host", "127.0.0.1", "--port", port], env)
-        self.ready("gateway", process, f"http://127.0.0.1:{port}/health/liveliness", 180)
+        self.ready("gateway", process, 180, lambda: get(f"http://127.0.0.1:{port}/health/liveliness"))
         return f"http://127.0.0.1:{port}", key
