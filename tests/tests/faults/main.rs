@@ -28,7 +28,7 @@ use crate::scenario::Scenario;
 
 /// Delay of a late call: long enough for its repeat on another connection to be executed first.
 const LATE: Duration = Duration::from_millis(150);
-/// Delay of a slow call: longer than the time limit of a call, shorter than the lease of these runs (6 s).
+/// Delay of a slow call: longer than the time limit of a call, shorter than the lease of a run (10 s).
 const DELAY: Duration = Duration::from_millis(3500);
 
 /// Runs each scenario once per call, with a fault in that call. `at_once` runs share one Redis; runs that mostly wait

@@ -60,10 +60,9 @@ use crate::scenario::Scenario;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Delay before a failed call is repeated, and poll interval for conditions without a notification.
 pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(20);
-/// A short lease, so that a lost worker's jobs are reclaimed quickly.
-const LEASE: Duration = Duration::from_secs(2);
-/// The lease for delayed calls: the delay ends before the lease expires.
-const LONG_LEASE: Duration = Duration::from_secs(6);
+/// Longer than the delay of a call, and than a busy machine lets one of sixty runs stand still: a lease that expires costs
+/// an attempt, as a crash does.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// A scenario, the fault, and the number of the call that gets it.
 #[derive(Debug)]
@@ -203,8 +202,7 @@ impl Run {
     }
 
     async fn queue(&self, target: &Target, kind: ConnectionKind) -> Queue {
-        let lease = if matches!(self.fault, Fault::Delay(_)) { LONG_LEASE } else { LEASE };
-        let settings = FleetSettings { lease, ..FleetSettings::default() };
+        let settings = FleetSettings { lease: LEASE, ..FleetSettings::default() };
         Queue::connect(target, &self.namespace(), &settings, kind).await.unwrap()
     }
 
