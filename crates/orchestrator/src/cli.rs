@@ -531,7 +531,7 @@ pub enum BenchSection {
     Running,
     /// Stopping one running job, and all.
     Cancel,
-    /// Jobs that do nothing, in growing numbers.
+    /// Jobs that do nothing, in growing numbers, for growing numbers of sessions, and by growing fleets.
     Growth,
 }
 

@@ -50,16 +50,23 @@ impl Measurement {
     ///
     /// [`QueueError`] when Redis cannot be reached or refuses.
     pub async fn begin(target: &Target, settings: &FleetSettings) -> Result<Self, QueueError> {
-        let session = SessionId::random();
         // Short, because it is part of every key, and figures of memory are to hold for usual namespaces.
-        let mut namespace = format!("bench-{}", session.uuid().simple());
+        let mut namespace = format!("bench-{}", SessionId::random().uuid().simple());
         namespace.truncate(NAMESPACE_BYTES);
         let queue = Queue::connect(target, &namespace, settings, ConnectionKind::Dedicated).await?;
-        let open = OpenSession::unlimited(session);
-        queue.open(&open).await?;
         let team = TeamDigest("0".repeat(64));
-        queue.store_team(session, &team, "{}").await?;
+        let session = open_session(&queue, &team).await?;
         Ok(Self { queue, session, team, agent: "bench".to_owned() })
+    }
+
+    /// The same measurement with its jobs in one more session without a cap. Jobs without a team that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached or refuses.
+    pub async fn another_session(&self) -> Result<Self, QueueError> {
+        let session = open_session(&self.queue, &self.team).await?;
+        Ok(Self { session, ..self.clone() })
     }
 
     /// Dispatches jobs of this team's agent from now on, instead of jobs without a team that can be read.
@@ -193,4 +200,12 @@ impl Measurement {
             again: false,
         }
     }
+}
+
+/// Opens a session without a cap, with a team that cannot be read.
+async fn open_session(queue: &Queue, team: &TeamDigest) -> Result<SessionId, QueueError> {
+    let session = SessionId::random();
+    queue.open(&OpenSession::unlimited(session)).await?;
+    queue.store_team(session, team, "{}").await?;
+    Ok(session)
 }

@@ -136,7 +136,7 @@ impl Row for Figures {
 
 /// When each job started.
 #[derive(Debug, Default)]
-struct Stopwatch {
+pub(super) struct Stopwatch {
     started: Mutex<HashMap<JobId, Instant>>,
     any_started: tokio::sync::Notify,
 }
