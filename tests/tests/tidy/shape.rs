@@ -11,7 +11,7 @@ use syn::visit::Visit;
 
 use crate::hold;
 use crate::source::Source;
-use crate::source::packages;
+use crate::source::of_packages;
 
 /// Maximum lines of a file, without its tests. Longer files had more than one topic.
 const FILE_CAP: usize = 600;
@@ -106,27 +106,25 @@ fn inner_uses(source: &Source) -> Vec<String> {
         .collect()
 }
 
+fn in_all_sources(check: fn(&Source) -> Vec<String>) -> Vec<String> {
+    of_packages(move |packages| {
+        packages.iter().flat_map(|package| &package.sources).flat_map(check).collect()
+    })
+}
+
 #[test]
 fn files_are_short_and_start_with_a_doc_comment() {
-    let packages = packages();
-    let sources = packages.iter().flat_map(|package| &package.sources);
-    hold(
-        &sources
-            .flat_map(|source| long_file(source).into_iter().chain(without_doc(source)))
-            .collect::<Vec<_>>(),
-    );
+    hold(&in_all_sources(|source| long_file(source).into_iter().chain(without_doc(source)).collect()));
 }
 
 #[test]
 fn functions_are_short() {
-    let packages = packages();
-    hold(&packages.iter().flat_map(|package| &package.sources).flat_map(long_functions).collect::<Vec<_>>());
+    hold(&in_all_sources(long_functions));
 }
 
 #[test]
 fn imports_are_at_the_top() {
-    let packages = packages();
-    hold(&packages.iter().flat_map(|package| &package.sources).flat_map(inner_uses).collect::<Vec<_>>());
+    hold(&in_all_sources(inner_uses));
 }
 
 #[test]

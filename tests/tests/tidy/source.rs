@@ -2,8 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::mpsc;
+use std::sync::mpsc::Sender;
+use std::thread;
 
 use proc_macro2::Delimiter;
 use proc_macro2::TokenStream;
@@ -100,8 +106,31 @@ impl Package {
     }
 }
 
+/// What a rule does with the packages, on their thread.
+type Visit = Box<dyn FnOnce(&[Package]) + Send>;
+
+/// Shows all packages of the workspace to a rule, on a thread that reads them once for all rules: syntax trees cannot leave
+/// their thread, and to parse them takes longer than any rule.
+pub(crate) fn of_packages<T: Send + 'static>(rule: impl FnOnce(&[Package]) -> T + Send + 'static) -> T {
+    static VISITS: LazyLock<Sender<Visit>> = LazyLock::new(|| {
+        let (visits, asked) = mpsc::channel::<Visit>();
+        thread::spawn(move || {
+            let packages = packages();
+            asked.iter().for_each(|visit| visit(&packages));
+        });
+        visits
+    });
+    let (found, answer) = mpsc::channel();
+    let visit = move |packages: &[Package]| {
+        let caught = panic::catch_unwind(AssertUnwindSafe(|| rule(packages)));
+        found.send(caught).unwrap();
+    };
+    VISITS.send(Box::new(visit)).unwrap();
+    answer.recv().unwrap().unwrap_or_else(|cause| panic::resume_unwind(cause))
+}
+
 /// All packages of the workspace, read from disk.
-pub(crate) fn packages() -> Vec<Package> {
+fn packages() -> Vec<Package> {
     let mut folders: Vec<PathBuf> =
         fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.push(root().join("tests"));

@@ -1,8 +1,9 @@
 //! Sequences that a terminal obeys are written in one place: everywhere else they would be text, which is escaped.
 
 use crate::hold;
+use crate::source::Package;
 use crate::source::Source;
-use crate::source::packages;
+use crate::source::of_packages;
 use crate::source::strings;
 
 /// The files of `legwork` that may spell an escape character: the one that writes to the terminal, and the one that
@@ -21,11 +22,13 @@ fn sequences(source: &Source) -> Vec<String> {
 
 #[test]
 fn escape_sequences_are_written_in_one_place() {
-    let packages = packages();
-    let orchestrator = packages.iter().filter(|package| package.room == "orchestrator");
-    let sources = orchestrator.flat_map(|package| package.own_sources());
-    let others = sources.filter(|source| !PLACES.contains(&source.path.as_str()));
-    hold(&others.flat_map(sequences).collect::<Vec<_>>());
+    let found = of_packages(|packages| {
+        let orchestrator = packages.iter().filter(|package| package.room == "orchestrator");
+        let sources = orchestrator.flat_map(Package::own_sources);
+        let others = sources.filter(|source| !PLACES.contains(&source.path.as_str()));
+        others.flat_map(sequences).collect::<Vec<_>>()
+    });
+    hold(&found);
 }
 
 #[test]
