@@ -8,7 +8,7 @@ use legwork_common::id::JobId;
 
 use crate::error::QueueError;
 
-/// What one round of reaping did in all shards.
+/// What one round of reaping did in all shards, and how large the fleet is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReapReport {
     /// Jobs queued again for another attempt.
@@ -21,6 +21,15 @@ pub struct ReapReport {
     pub due: u32,
     /// Jobs forgotten after their retention.
     pub forgotten: u32,
+    /// Workers that are alive, or died less than three leases ago, in the shard that has the most.
+    pub workers: u32,
+}
+
+impl ReapReport {
+    /// Whether the round changed anything.
+    pub fn has_changes(&self) -> bool {
+        *self != Self { workers: self.workers, ..Self::default() }
+    }
 }
 
 /// What became of a job that was to be forgotten.

@@ -132,6 +132,7 @@ impl Queue {
         let mut marks = parts.item()?.items()?;
         let due = parts.item()?.parse::<u32>()?;
         let is_shifting = parts.item()?.parse::<u8>()? == 1;
+        report.workers = report.workers.max(parts.item()?.parse()?);
         report.due += due;
         let before = report.requeued + report.ended;
         let taken = self.take_back(shard, taken, report).await?;

@@ -447,7 +447,7 @@ async fn a_job_that_every_worker_of_a_large_fleet_lacks_something_for_is_rejecte
             .query_async(&mut raw)
             .await
             .unwrap();
-        it.queue.reap(false).await.unwrap();
+        assert_eq!(it.queue.reap(false).await.unwrap().workers, 20);
         assert!(worker.claim(1).await.is_empty(), "the worker got the job again");
     }
     let job = it.queue.jobs(&[id]).await.unwrap().remove(0).unwrap();
