@@ -198,11 +198,10 @@ impl AttemptAdmission {
         let Dispatcher::Job(_) = claimed.dispatcher else { return None };
         let key = self.admission.as_ref()?.key.as_ref()?;
         self.envelope.get()?;
-        let (state, cause, text) = match ending {
-            Ending::Completed { result } => (State::Completed, None, result),
-            Ending::Failed { cause: Cause::Rejected, .. } | Ending::Stopped { .. } => return None,
-            Ending::Failed { cause, message } => (State::Failed, Some(*cause), message),
-        };
+        let (state, cause, text) = ending.parts();
+        if state == State::Stopped || cause == Some(Cause::Rejected) {
+            return None;
+        }
         let (job, session) = (claimed.lease.id, claimed.session);
         Some(key.seal_result(&ResultTerms { job, session, state, cause, text }))
     }

@@ -228,6 +228,17 @@ pub enum Ending {
     },
 }
 
+impl Ending {
+    /// The state that the job ends in unless it is retried, the cause, and the result or the error; a stop has no text.
+    pub fn parts(&self) -> (State, Option<Cause>, &str) {
+        match self {
+            Self::Completed { result } => (State::Completed, None, result),
+            Self::Failed { cause, message } => (State::Failed, Some(*cause), message),
+            Self::Stopped { cause } => (State::Stopped, Some(*cause), ""),
+        }
+    }
+}
+
 /// The end of an attempt, all of whose output was appended before.
 #[derive(Debug, Clone)]
 pub struct Finish {

@@ -13,7 +13,6 @@ use crate::answer::Answer;
 use crate::answer::Word;
 use crate::error::QueueError;
 use crate::link::Link;
-use crate::port::Ending;
 use crate::port::Finish;
 use crate::port::Finished;
 use crate::port::InOutput;
@@ -190,11 +189,7 @@ enum Results {
 
 /// Adds one attempt's arguments to a call of `finish`, in the order that the step names them.
 fn push_finish(call: &mut Call, finish: &Finish, results: Results) {
-    let (outcome, cause, text) = match &finish.ending {
-        Ending::Completed { result } => ("completed", None, result.as_str()),
-        Ending::Failed { cause, message } => ("failed", Some(*cause), message.as_str()),
-        Ending::Stopped { cause } => ("stopped", Some(*cause), ""),
-    };
+    let (outcome, cause, text) = finish.ending.parts();
     let is_retryable = cause.is_some_and(Cause::is_retryable);
     let (session, parent) = match finish.belongs_to {
         Some((session, Dispatcher::Job(parent))) => (session.to_string(), parent.uuid().to_string()),
