@@ -20,7 +20,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Rounds in a second that a large fleet makes, all its workers together: several, because some die.
 const FLEET_ROUNDS: f64 = 10.0;
 
-/// Reaps every second, or less often as one of many ([`pause`]). Errors are logged and the next round is the retry. Every
+/// Reaps every second, or less often as one of more than ten workers. Errors are logged and the next round is the retry. Every
 /// step of a round may be repeated, so the future may be dropped at any await.
 ///
 /// Each round also fires the schedules that are due. `tally` counts what was reclaimed.
