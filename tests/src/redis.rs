@@ -166,14 +166,14 @@ impl Redis {
         keys(self.address(), pattern)
     }
 
-    /// Keys that do not expire within an hour, without empty streams, and without ids that were made void, which stay for
-    /// a day.
+    /// Keys that do not expire within an hour, without empty streams, and without the empty records of ids that were made
+    /// void, which stay for a day.
     pub fn persistent_keys(&self) -> Vec<String> {
         let mut keys = self.keys("*");
         keys.retain(|key| {
             let ttl: i64 = self.command(&format!("TTL {key}")).trim_start_matches(':').parse().unwrap();
             let is_empty = |length: &str| self.command(&format!("{length} {key}")) == ":0";
-            let is_void = || key.contains(":spec:") && ttl > 0 && is_empty("STRLEN");
+            let is_void = || ttl > 0 && is_empty("STRLEN");
             (ttl == -1 || ttl > 3600) && !is_empty("XLEN") && !is_void()
         });
         keys
