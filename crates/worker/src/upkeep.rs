@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::time::Duration;
+use std::time::Instant;
 
 use futures::future::OptionFuture;
 use legwork_common::retry::Backoff;
@@ -10,15 +11,20 @@ use legwork_queue::Observer;
 use legwork_queue::Operator;
 use legwork_queue::Queue;
 use legwork_queue::operator::SessionLanes;
+use legwork_queue::port::ReapReport;
 use legwork_queue::port::Upkeep as _;
 
 use crate::tally::Tally;
 
-/// Time between two rounds, before jitter. It delays due jobs and reclaimed jobs by a second at most, and an idle round
-/// costs Redis a few short commands for each shard.
+/// Time between two rounds of one that is alone or of a few, before jitter. It delays due jobs and reclaimed jobs by a second at
+/// most, and an idle round costs Redis a few short commands for each shard.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
-/// Rounds in a second that a large fleet makes, all its workers together: several, because some die.
+/// Rounds in a second that all workers of a fleet make together, as far as [`MAX_INTERVAL`] lets them: several, because some
+/// die.
 const FLEET_ROUNDS: f64 = 10.0;
+/// The longest time between two rounds of one worker, before jitter. If it is the only one left of many, what is due waits as
+/// long, until the others count as dead; an instant of a schedule is missed after a minute.
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reaps every second, or less often as one of more than ten workers. Errors are logged and the next round is the retry. Every
 /// step of a round may be repeated, so the future may be dropped at any await.
@@ -32,11 +38,13 @@ pub async fn reap_forever(queue: Queue, tally: Tally) -> Infallible {
             None
         }
     };
-    let mut workers = 0;
+    let lease = queue.settings().lease;
+    let mut last = ReapReport::default();
     loop {
+        let began = Instant::now();
         match queue.reap(false).await {
             Ok(report) => {
-                workers = report.workers;
+                last = report;
                 if report.has_changes() {
                     tally.count_reaped(report);
                     tracing::debug!(?report, "reaped");
@@ -48,21 +56,24 @@ pub async fn reap_forever(queue: Queue, tally: Tally) -> Infallible {
             tracing::warn!(%error, "could not read the schedules");
         }
         let random = f64::from(rand::random::<u8>()) / 255.0;
-        tokio::time::sleep(pause(workers, queue.settings().lease, random)).await;
+        let pause = interval(last, lease, random).saturating_sub(began.elapsed());
+        // After a slow round Redis gets as much time as after any.
+        tokio::time::sleep(pause.max(REAP_INTERVAL.min(lease / 2).mul_f64(0.9))).await;
     }
 }
 
-/// How long one of so many workers waits for its next round; `random` is between 0 and 1.
+/// The time from one round to the next; `random` is between 0 and 1.
 ///
-/// A second with ten percent of jitter in a small fleet. In a larger one about [`FLEET_ROUNDS`] are made in a second by all
-/// together, so that a fleet costs Redis the same however many have nothing to do. But no pause is longer than three
-/// quarters of a lease: the few that survive the death of many take over in that time, and a shard that is not reaped for a
-/// whole lease gives all owners another one.
-fn pause(workers: u32, lease: Duration, random: f64) -> Duration {
-    let one_of_many = Duration::from_secs_f64(f64::from(workers) / FLEET_ROUNDS).min(lease / 2);
-    match one_of_many > REAP_INTERVAL {
-        true => one_of_many.mul_f64(0.5 + random),
-        false => Backoff::jittered(REAP_INTERVAL, random),
+/// A second with ten percent of jitter in a small fleet, and where more is due than one round does. In a larger fleet about
+/// [`FLEET_ROUNDS`] are made in a second by all together, and from fifty workers on one in [`MAX_INTERVAL`] by each. It is
+/// three quarters of a lease at most: a shard that is not reaped for a whole lease gives all owners another one.
+fn interval(last: ReapReport, lease: Duration, random: f64) -> Duration {
+    let alone = REAP_INTERVAL.min(lease / 2);
+    let shared =
+        Duration::from_secs_f64(f64::from(last.workers) / FLEET_ROUNDS).min(lease / 2).min(MAX_INTERVAL);
+    match shared > alone && !last.has_more {
+        true => shared.mul_f64(0.5 + random),
+        false => Backoff::jittered(alone, random),
     }
 }
 
@@ -80,20 +91,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fleet_reaps_as_often_however_large_it_is_and_each_worker_before_a_lease_is_over() {
-        for (workers, lease, shortest, longest) in [
-            (0, 10_000, 900, 1100),
-            (1, 10_000, 900, 1100),
-            (10, 10_000, 900, 1100),
-            (30, 10_000, 1500, 4500),
-            (1000, 10_000, 2500, 7500),
-            (1000, 1_000_000, 50_000, 150_000),
-            (1000, 2000, 900, 1100),
-            (u32::MAX, 500, 900, 1100),
+    fn a_large_fleet_shares_the_rounds_and_each_worker_makes_one_before_a_lease_is_over() {
+        for (workers, has_more, lease, shortest, longest) in [
+            (0, false, 10_000, 900, 1100),
+            (1, false, 10_000, 900, 1100),
+            (10, false, 10_000, 900, 1100),
+            (30, false, 10_000, 1500, 4500),
+            (30, true, 10_000, 900, 1100),
+            (1000, false, 10_000, 2500, 7500),
+            (1000, false, 1_000_000, 2500, 7500),
+            (1000, false, 2000, 900, 1100),
+            (u32::MAX, false, 500, 225, 275),
         ] {
+            let last = ReapReport { workers, has_more, ..ReapReport::default() };
             let lease = Duration::from_millis(lease);
-            assert_eq!(pause(workers, lease, 0.0), Duration::from_millis(shortest), "{workers}, {lease:?}");
-            assert_eq!(pause(workers, lease, 1.0), Duration::from_millis(longest), "{workers}, {lease:?}");
+            for (random, expected) in [(0.0, shortest), (1.0, longest)] {
+                assert_eq!(
+                    interval(last, lease, random),
+                    Duration::from_millis(expected),
+                    "{last:?}, {lease:?}"
+                );
+            }
         }
     }
 }

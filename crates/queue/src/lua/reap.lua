@@ -11,7 +11,7 @@
 -- ARGV: lease in ms, page size, 1 where the caller knows that no worker lives.
 -- Replies: {{id, attempt, ...} of jobs taken back, number of sessions whose owner is gone, {root, kind, ...} of stop
 --   marks to sweep, number of due jobs that were queued, 1 where a step of the clock leaves more for the next call,
---   number of workers}.
+--   number of workers with a heartbeat of the last lease}.
 local lease, page_size, alone = unpack(ARGV, 1, 3)
 lease, page_size, alone = tonumber(lease), tonumber(page_size), alone == '1'
 
@@ -131,4 +131,4 @@ if unswept > 0 then
     end
   end
 end
-return { taken, orphans, roots, #due, is_shifting and 1 or 0, redis.call('ZCARD', WORKERS) }
+return { taken, orphans, roots, #due, is_shifting and 1 or 0, redis.call('ZCOUNT', WORKERS, now - lease, '+inf') }

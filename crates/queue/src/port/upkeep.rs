@@ -21,14 +21,16 @@ pub struct ReapReport {
     pub due: u32,
     /// Jobs forgotten after their retention.
     pub forgotten: u32,
-    /// Workers that are alive, or died less than three leases ago, in the shard that has the most.
+    /// Whether the round ended at the bound of its pages in some shard, so that more may be due.
+    pub has_more: bool,
+    /// Workers with a heartbeat of the last lease, in the shard that has the most.
     pub workers: u32,
 }
 
 impl ReapReport {
     /// Whether the round changed anything.
     pub fn has_changes(&self) -> bool {
-        *self != Self { workers: self.workers, ..Self::default() }
+        *self != Self { workers: self.workers, has_more: self.has_more, ..Self::default() }
     }
 }
 

@@ -229,7 +229,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The state that the job ends in unless it is retried, the cause, and the result or the error; a stop has no text.
+    /// The state that the job ends in unless it is retried or being stopped, the cause, and the result or the error; a stop has no text.
     pub fn parts(&self) -> (State, Option<Cause>, &str) {
         match self {
             Self::Completed { result } => (State::Completed, None, result),

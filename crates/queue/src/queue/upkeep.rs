@@ -49,8 +49,10 @@ impl Upkeep for Queue {
             // A process that is alone finishes all pages: no other process would reap the rest.
             let mut pages = 0..MAX_PAGES;
             while self.reap_shard(shard, alone, &mut report).await? && (pages.next().is_some() || alone) {}
+            report.has_more |= pages.is_empty();
             let mut pages = 0..MAX_PAGES;
             while self.forget_retired(shard, &mut report).await? && pages.next().is_some() {}
+            report.has_more |= pages.is_empty();
         }
         Ok(report)
     }
