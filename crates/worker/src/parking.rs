@@ -40,6 +40,11 @@ use tokio::sync::mpsc;
 use crate::active_attempts::AttemptHandle;
 use crate::supervisor::WorkerEvent;
 
+/// Calls of one attempt that Redis answers at once and that are made together. Without a bound the thousands of calls that one
+/// reply may ask for wait for one connection, and on a busy machine all of them take longer than a round trip may, fail, and
+/// are repeated.
+const MAX_ASKING: usize = 128;
+
 /// The background agents, session state and mail of one attempt. Every call is repeated while Redis is unreachable,
 /// without a bound of its own: an attempt whose lease is in doubt is suspended, which drops the call.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct ParkingService {
     open_turn: Option<OpenTurn>,
     has_session_budget: bool,
     mailbox: KnownMailbox,
+    /// Places of the calls that Redis answers at once.
+    asking: Semaphore,
 }
 
 /// Whether the mailbox of an attempt is known to be empty.
@@ -101,7 +108,19 @@ impl ParkingService {
             open_turn,
             has_session_budget: true,
             mailbox: KnownMailbox::default(),
+            asking: Semaphore::new(MAX_ASKING),
         }
+    }
+
+    /// Makes a call that Redis answers at once, and repeats it while Redis is unreachable. Dropping the future leaves the call
+    /// done or not done.
+    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        // An error says that the semaphore is closed, which it never is.
+        let _place = self.asking.acquire().await;
+        retry_while_unavailable(None, call).await
     }
 
     /// Of a job whose session is known to have no budget: [`SessionState::reserve`] and [`SessionState::cost_limit`] do not ask
@@ -231,19 +250,19 @@ fn into_result(parked: Parked) -> Result<(), ServiceError> {
 #[async_trait]
 impl BackgroundAgents for ParkingService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        retry_while_unavailable(None, || self.inner.run(request.clone())).await
+        self.call(|| self.inner.run(request.clone())).await
     }
 
     async fn list(&self) -> Result<JobList, ServiceError> {
-        retry_while_unavailable(None, || self.inner.list()).await
+        self.call(|| self.inner.list()).await
     }
 
     async fn view(&self, id: JobId, since: Option<u64>) -> Result<JobView, ServiceError> {
-        retry_while_unavailable(None, || self.inner.view(id, since)).await
+        self.call(|| self.inner.view(id, since)).await
     }
 
     async fn stop(&self, id: JobId) -> Result<StopReply, ServiceError> {
-        retry_while_unavailable(None, || self.inner.stop(id)).await
+        self.call(|| self.inner.stop(id)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<Vec<WaitItem>, ServiceError> {
@@ -264,14 +283,14 @@ impl BackgroundAgents for ParkingService {
     }
 
     async fn send(&self, request: SendRequest) -> Result<(), ServiceError> {
-        retry_while_unavailable(None, || self.inner.send(request.clone())).await
+        self.call(|| self.inner.send(request.clone())).await
     }
 }
 
 #[async_trait]
 impl SessionState for ParkingService {
     async fn todos(&self, change: TodoChange, call: Option<CallIndex>) -> Result<TodoList, ServiceError> {
-        retry_while_unavailable(None, || self.inner.todos(change.clone(), call)).await
+        self.call(|| self.inner.todos(change.clone(), call)).await
     }
 
     async fn reserve(&self, used: u64, wanted: u64) -> Result<BudgetReservation, ServiceError> {

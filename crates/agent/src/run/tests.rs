@@ -115,17 +115,6 @@ async fn results_of_tools_are_sent_to_the_model() {
 }
 
 #[tokio::test]
-async fn of_a_flood_of_calls_so_many_are_made_at_once_and_all_are_answered() {
-    let call = json!({"name": "run_background_agent", "arguments": {"agent": "b", "task": "t"}});
-    let world = world(&json!({"a": [{"text": "", "tool_calls": vec![call; 1000]}, {}, {"text": "done"}]}));
-    let outcome = run_to_end(&world, delegated(&dispatching(), "a", Vec::new())).await;
-    assert_eq!(result_of(outcome), "done");
-    assert_eq!(world.service.most_dispatching(), tool_calls::MAX_CALLS_AT_ONCE);
-    let results = entries(&world).iter().filter(|entry| entry.starts_with("result 1.")).count();
-    assert_eq!((world.service.requests().len(), results), (1000, 1000));
-}
-
-#[tokio::test]
 async fn the_first_messages_have_the_contracts_order() {
     let toolsets = json!([{"kind": {"type": "think"}, "instruction": "think first"}]);
     let team = team(&[

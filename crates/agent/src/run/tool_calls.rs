@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::StreamExt;
-use futures::stream;
+use futures::stream::FuturesUnordered;
 use legwork_common::service::CallIndex;
 use serde_json::Map;
 use serde_json::Value;
@@ -32,10 +32,6 @@ use crate::toolset::answer;
 use crate::toolset::call_description;
 use crate::turn::Step;
 
-/// Calls of one reply that are made at once: more than a model asks for in earnest. Without a bound, thousands of calls
-/// wait for the one connection to Redis at once, and on a busy machine all take longer than a round trip may, and again.
-pub(super) const MAX_CALLS_AT_ONCE: usize = 128;
-
 impl RunState<'_> {
     /// Resumes after an earlier attempt: tools rebuild their state from its calls, and open calls that are not safe
     /// to repeat get a result that reports the interruption. The other open calls run again in the first step.
@@ -51,13 +47,13 @@ impl RunState<'_> {
         Ok(())
     }
 
-    /// Makes all calls, [`MAX_CALLS_AT_ONCE`] at once, in their order. Each result is recorded as soon as it is there, so
-    /// that a crash loses only the calls that are still running.
+    /// Makes all calls at once. Each result is recorded as soon as it is there, so that a crash loses only the
+    /// calls that are still running.
     pub(super) async fn run_calls(&mut self, open: Vec<(CallIndex, ToolCall)>) -> Result<(), Halt> {
         self.inner_runs = Arc::new(InnerRuns::new(self.used_tokens(), self.budget));
         let state = &*self;
-        let calls = stream::iter(open).map(|(index, call)| state.run_call(index, call));
-        let mut calls = calls.buffer_unordered(MAX_CALLS_AT_ONCE);
+        let mut calls: FuturesUnordered<_> =
+            open.into_iter().map(|(index, call)| state.run_call(index, call)).collect();
         let mut entries = Vec::new();
         let mut used = 0_u64;
         while let Some(made) = state.unless_cancelled(calls.next()).await? {

@@ -72,9 +72,6 @@ struct Inner {
     reports: BTreeMap<(String, String), u64>,
     /// How many reads of the mailbox fail before one is answered.
     failing_reads: usize,
-    /// How many jobs are being dispatched, and how many there were at once at most.
-    dispatching: usize,
-    most_dispatching: usize,
 }
 
 #[derive(Debug, Default)]
@@ -99,11 +96,6 @@ impl FakeService {
 
     pub(crate) fn settled_calls(&self) -> usize {
         self.0.lock().unwrap().settled
-    }
-
-    /// How many jobs were being dispatched at once at most.
-    pub(crate) fn most_dispatching(&self) -> usize {
-        self.0.lock().unwrap().most_dispatching
     }
 
     /// Lets the next reads of the mailbox fail.
@@ -161,19 +153,6 @@ impl Inner {
         }
     }
 
-    /// The number of the job of this request, which is a new one unless the same call asked for it before.
-    fn dispatch(&mut self, request: RunRequest) -> usize {
-        self.dispatching += 1;
-        self.most_dispatching = self.most_dispatching.max(self.dispatching);
-        if let Some(number) = self.requests.iter().position(|known| known.call == request.call) {
-            return number;
-        }
-        let number = self.jobs.len();
-        self.jobs.push(viewed(number, &request.agent, State::Running, ""));
-        self.requests.push(request);
-        number
-    }
-
     fn find(&self, id: JobId) -> Result<JobView, ServiceError> {
         let found = self.jobs.iter().find(|view| view.job.id == id).cloned();
         found.ok_or_else(|| ServiceError::NotFound(id.to_string()))
@@ -183,10 +162,13 @@ impl Inner {
 #[async_trait]
 impl BackgroundAgents for FakeService {
     async fn run(&self, request: RunRequest) -> Result<JobId, ServiceError> {
-        let number = self.0.lock().unwrap().dispatch(request);
-        // Other calls begin before this one is answered.
-        tokio::task::yield_now().await;
-        self.0.lock().unwrap().dispatching -= 1;
+        let mut inner = self.0.lock().unwrap();
+        if let Some(number) = inner.requests.iter().position(|known| known.call == request.call) {
+            return Ok(job_id(number));
+        }
+        let number = inner.jobs.len();
+        inner.jobs.push(viewed(number, &request.agent, State::Running, ""));
+        inner.requests.push(request);
         Ok(job_id(number))
     }
 
