@@ -49,7 +49,7 @@ def redis_program():
     for name in ("valkey-server", "redis-server"):
         if shutil.which(name):
             return name
-    raise Missing("neither valkey-server nor redis-server is installed")
+    raise SystemExit("neither valkey-server nor redis-server is installed")
 
 
 def installed(*parts):

@@ -173,7 +173,7 @@ impl Redis {
         keys.retain(|key| {
             let ttl: i64 = self.command(&format!("TTL {key}")).trim_start_matches(':').parse().unwrap();
             let is_empty = |length: &str| self.command(&format!("{length} {key}")) == ":0";
-            let is_void = || ttl > 0 && is_empty("STRLEN");
+            let is_void = || key.rsplit(':').nth(1) == Some("spec") && ttl > 0 && is_empty("STRLEN");
             (ttl == -1 || ttl > 3600) && !is_empty("XLEN") && !is_void()
         });
         keys
