@@ -531,7 +531,7 @@ pub enum BenchSection {
     Running,
     /// Stopping one running job, and all.
     Cancel,
-    /// Jobs that do nothing, in growing numbers, for growing numbers of sessions, and by growing fleets.
+    /// Jobs that do nothing, in growing numbers; then 80,000, for growing numbers of sessions and of workers.
     Growth,
 }
 
