@@ -11,9 +11,8 @@ use syn::ImplItem;
 use syn::Item;
 
 use crate::hold;
-use crate::source::Package;
 use crate::source::Source;
-use crate::source::of_packages;
+use crate::source::of_own_sources;
 use crate::source::root;
 use crate::source::strings;
 use crate::spelling::key_pieces;
@@ -30,11 +29,6 @@ fn first_cells(document: &str) -> Vec<&str> {
         .filter_map(|line| line.strip_prefix("| "))
         .filter_map(|row| row.split(" | ").next())
         .collect()
-}
-
-/// What is found in any source, without integration tests.
-fn in_own_sources(find: fn(&Source) -> BTreeSet<String>) -> BTreeSet<String> {
-    of_packages(move |packages| packages.iter().flat_map(Package::own_sources).flat_map(find).collect())
 }
 
 /// Names that have no row of their own, with the name in backticks in the first cell.
@@ -142,7 +136,7 @@ fn every_redis_key_is_documented() {
 
 #[test]
 fn every_error_code_is_documented() {
-    let all = in_own_sources(codes);
+    let all: BTreeSet<String> = of_own_sources(codes);
     assert!(all.contains("not_found"), "this test no longer finds the error codes: {all:?}");
     hold(&missing("docs/errors.md", &read("docs/errors.md"), &all));
 }
@@ -163,7 +157,7 @@ fn metrics(source: &Source) -> BTreeSet<String> {
 
 #[test]
 fn every_metric_is_documented() {
-    let all = in_own_sources(metrics);
+    let all: BTreeSet<String> = of_own_sources(metrics);
     assert!(all.contains("legwork_worker_used_slots"), "this test no longer finds the metrics: {all:?}");
     let path = "docs/operations.md";
     let cells = first_cells(&read(path)).join("\n");

@@ -129,6 +129,15 @@ pub(crate) fn of_packages<T: Send + 'static>(rule: impl FnOnce(&[Package]) -> T 
     answer.recv().unwrap().unwrap_or_else(|cause| panic::resume_unwind(cause))
 }
 
+/// What is found in the sources of all packages, without integration tests.
+pub(crate) fn of_own_sources<F, C>(find: impl Fn(&Source) -> F + Send + 'static) -> C
+where
+    F: IntoIterator<Item = String>,
+    C: FromIterator<String> + Send + 'static,
+{
+    of_packages(move |packages| packages.iter().flat_map(Package::own_sources).flat_map(find).collect())
+}
+
 /// All packages of the workspace, read from disk.
 fn packages() -> Vec<Package> {
     let mut folders: Vec<PathBuf> =

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::hold;
-use crate::source::Package;
 use crate::source::Source;
 use crate::source::files_below;
-use crate::source::of_packages;
+use crate::source::of_own_sources;
 use crate::source::root;
 use crate::source::shown;
 use crate::source::strings;
@@ -102,19 +101,15 @@ pub(crate) fn keys_source() -> Source {
     Source::parse(KEYS, &std::fs::read_to_string(root().join(KEYS)).unwrap(), false)
 }
 
-fn in_own_sources(check: impl Fn(&Source) -> Vec<String> + Send + 'static) -> Vec<String> {
-    of_packages(move |packages| packages.iter().flat_map(Package::own_sources).flat_map(check).collect())
-}
-
 #[test]
 fn environment_variables_are_named_in_one_file() {
-    hold(&in_own_sources(variables_elsewhere));
+    hold(&of_own_sources::<_, Vec<_>>(variables_elsewhere));
 }
 
 #[test]
 fn redis_keys_are_named_in_one_file() {
     let pieces = key_pieces(&keys_source());
-    let rust = in_own_sources(move |source| keys_elsewhere(source, &pieces));
+    let rust: Vec<String> = of_own_sources(move |source| keys_elsewhere(source, &pieces));
     let scripts = files_below(&root().join("crates/queue/src/lua"), "lua");
     assert!(!scripts.is_empty(), "the Lua steps have moved; update their path here");
     let lua =
