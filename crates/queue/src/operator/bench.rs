@@ -69,6 +69,18 @@ impl Measurement {
         Ok(Self { session, ..self.clone() })
     }
 
+    /// The same measurement on connections of its own, as each worker of a fleet has them.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when Redis cannot be reached or refuses.
+    pub async fn another_connection(&self) -> Result<Self, QueueError> {
+        let (target, namespace) = (self.queue.target(), self.queue.keys().namespace());
+        let queue =
+            Queue::connect(target, namespace, self.queue.settings(), ConnectionKind::Dedicated).await?;
+        Ok(Self { queue, ..self.clone() })
+    }
+
     /// Dispatches jobs of this team's agent from now on, instead of jobs without a team that can be read.
     ///
     /// # Errors

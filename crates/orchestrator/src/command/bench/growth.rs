@@ -75,14 +75,14 @@ async fn of_sessions(measurement: &Measurement, count: usize) -> Result<Sessions
     for _ in 0..count {
         sessions.push(measurement.another_session().await?);
     }
-    let fleet = fleet(measurement, 1)?;
+    let fleet = fleet(measurement, 1).await?;
     let cost = cost_per_job(&fleet, &sessions).await?;
     end(fleet).await;
     Ok(Sessions { sessions: count, redis_cpu_us_per_job: cost })
 }
 
 async fn of_idle_workers(measurement: &Measurement, count: usize) -> Result<IdleWorkers, Failure> {
-    let fleet = fleet(measurement, count)?;
+    let fleet = fleet(measurement, count).await?;
     tokio::time::sleep(IDLE).await;
     let before = measurement.server_cost().await?;
     tokio::time::sleep(IDLE).await;
@@ -109,9 +109,15 @@ async fn cost_per_job(fleet: &[MeasuredWorker], sessions: &[Measurement]) -> Res
     Ok(first.server_cost().await?.since(before).cpu_seconds * 1e6 / JOBS as f64)
 }
 
-fn fleet(measurement: &Measurement, workers: usize) -> Result<Vec<MeasuredWorker>, Failure> {
+/// Workers that wait each on connections of its own: on one, only one could wait at a time.
+async fn fleet(measurement: &Measurement, workers: usize) -> Result<Vec<MeasuredWorker>, Failure> {
     let runner = Arc::new(no_op::Stopwatch::default());
-    (0..workers).map(|_| MeasuredWorker::start(measurement, Arc::clone(&runner) as _, SLOTS)).collect()
+    let mut fleet = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let own = measurement.another_connection().await?;
+        fleet.push(MeasuredWorker::start(&own, Arc::clone(&runner) as _, SLOTS)?);
+    }
+    Ok(fleet)
 }
 
 async fn end(fleet: Vec<MeasuredWorker>) {
