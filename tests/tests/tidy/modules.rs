@@ -1,8 +1,10 @@
 //! No file is left out: each is declared with `mod`, directly or not, by a root of its package, and none is called `mod.rs`.
+//! No test program is left out of `make test`.
 
 use crate::hold;
 use crate::source::Package;
 use crate::source::of_packages;
+use crate::source::root;
 
 fn unreachable(package: &Package) -> Vec<String> {
     let say = |path: &String| match path.ends_with("/mod.rs") {
@@ -26,6 +28,48 @@ fn hidden_roots(package: &Package) -> Vec<String> {
             format!("{}: move the module to the path of its name, without `path`", source.path)
         }))
         .collect()
+}
+
+/// The test program that is built from a file, such as `it` from `tests/it/main.rs`.
+fn test_program(path: &str) -> Option<&str> {
+    let (_, below) = path.rsplit_once("/tests/").filter(|(above, _)| !above.contains("/src/"))?;
+    let name = below.strip_suffix("/main.rs").or_else(|| below.strip_suffix(".rs"))?;
+    (!name.contains('/')).then_some(name)
+}
+
+/// Test programs that the script of all checks does not run: it names each, to run them in two groups.
+fn not_run(script: &str, paths: &[String]) -> Vec<String> {
+    let words: Vec<&str> = script.split(['(', ')', ' ', '\n']).filter(|word| !word.is_empty()).collect();
+    let is_run = |name: &str| words.windows(2).any(|pair| pair == ["--test", name]);
+    let programs = paths.iter().filter_map(|path| test_program(path));
+    programs
+        .filter(|name| !is_run(name))
+        .map(|name| format!("scripts/test: add `--test {name}` to one of its groups"))
+        .collect()
+}
+
+#[test]
+fn every_test_program_is_run() {
+    let script = std::fs::read_to_string(root().join("scripts/test")).unwrap();
+    let found = of_packages(move |packages| {
+        let sources = packages.iter().flat_map(|package| &package.sources);
+        not_run(&script, &sources.map(|source| source.path.clone()).collect::<Vec<_>>())
+    });
+    hold(&found);
+}
+
+#[test]
+fn a_test_program_that_is_not_run_is_found() {
+    let paths = [
+        "crates/a/tests/one.rs",
+        "crates/a/tests/two/main.rs",
+        "crates/a/tests/two/part.rs",
+        "crates/a/src/x/tests/y.rs",
+        "tests/tests/three/main.rs",
+    ];
+    let found = not_run("group=(--test two)", &paths.map(str::to_owned));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("--test one") && found[1].contains("--test three"), "{found:?}");
 }
 
 #[test]
