@@ -6,8 +6,8 @@
 -- Reads first: the worker's last claim. A number below it is answered with nothing, because the caller has given up on
 -- that claim and no process would hold its jobs.
 -- Writes, for each job: the record of a new attempt and its lease; drops the entries that it takes, and stale ones; who
--- keeps itself free for a job in quarantine. Where it passes over jobs that exclude the worker, it wakes
--- another one: the worker may have taken their wake token.
+-- keeps itself free for a job in quarantine. Where it leaves jobs that others may take, or passes over jobs that exclude
+-- the worker, it wakes others: the worker may have taken the wake token of those.
 -- A repeat has the number of its first call and gets the jobs of that call which still run for it.
 --
 -- KEYS: tag.
@@ -98,6 +98,19 @@ local function pass_on(lane)
   redis.call('HSET', worker_key(worker), 'passed_on', now)
   redis.call('LPUSH', wake_key(lane), '1')
   redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
+end
+
+-- Wakes two more workers where this one has no slot left and a job is, so that all of a large fleet are awake after few
+-- claims. A step that admits many jobs wakes only as many workers as could take them if each had some free slots.
+local function wake_more(lane)
+  if redis.call('LLEN', wake_key(lane)) >= 2 then return end
+  for priority = 0, LOWEST_PRIORITY do
+    if redis.call('XLEN', ready_key(lane, priority)) > 0 then
+      redis.call('LPUSH', wake_key(lane), '1', '1')
+      redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
+      return
+    end
+  end
 end
 
 -- The paused queues, read once. A session's own lane has jobs of several queues, so each job is asked for its queue.
@@ -236,6 +249,7 @@ for lane = FIRST_LANE, #ARGV do
   end
   if passed_over then pass_on(ARGV[lane]) end
   passed_over = false
+  if #ids > 0 and #ids >= free and not paused[ARGV[lane]] then wake_more(ARGV[lane]) end
 end
 
 remember()

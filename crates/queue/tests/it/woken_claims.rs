@@ -1,8 +1,12 @@
 //! Claims that are sent with a wait for work.
 
 use legwork_common::id::JobId;
+use legwork_common::job::JobOptions;
 use legwork_queue::port::Claim;
 use legwork_queue::port::Claims;
+use legwork_queue::port::DispatchedBy;
+use legwork_queue::port::Lane;
+use legwork_queue::port::NewJob;
 use legwork_queue::port::Work as _;
 use legwork_queue::settings::FleetSettings;
 use redis::aio::MultiplexedConnection;
@@ -86,4 +90,45 @@ async fn a_dropped_wait_leaves_its_claim_to_a_repeat() {
     let id = it.one().await;
     assert!(it.queue.claim(&claim).await.unwrap().jobs.is_empty());
     assert_eq!(it.claim(1).await[0].lease.id, id);
+}
+
+/// How many wake tokens are left.
+async fn tokens(it: &TestSession, raw: &mut MultiplexedConnection) -> usize {
+    redis::cmd("LLEN").arg(it.queue.keys().wake(0, "default")).query_async(raw).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_dispatch_wakes_a_worker_for_ten_jobs_and_a_claim_that_leaves_some_wakes_more() {
+    let (redis, _, mut raw) = idle().await;
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 100).await;
+    for (count, woken) in [(1, 1), (10, 1), (11, 2), (20, 2)] {
+        let jobs = (0..count).map(|_| it.job()).collect();
+        it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+        assert_eq!(tokens(&it, &mut raw).await, woken, "{count} jobs");
+        redis::cmd("DEL").arg(it.queue.keys().wake(0, "default")).exec_async(&mut raw).await.unwrap();
+        let left = count - 1;
+        it.claim(1).await;
+        assert_eq!(tokens(&it, &mut raw).await, if left > 0 { 2 } else { 0 }, "{count} jobs");
+        // While no worker takes them there are no more.
+        it.claim(1).await;
+        assert_eq!(tokens(&it, &mut raw).await, if left > 0 { 2 } else { 0 }, "{count} jobs");
+        it.claim(left).await;
+        redis::cmd("DEL").arg(it.queue.keys().wake(0, "default")).exec_async(&mut raw).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_filled_from_one_lane_wakes_others_for_the_next() {
+    let (_redis, it, mut raw) = idle().await;
+    let lanes = ["urgent", "default"].map(|name| Lane::Queue(name.to_owned()));
+    let options = JobOptions { queue: "urgent".to_owned(), ..JobOptions::default() };
+    let other = NewJob { job_options: options, ..it.job() };
+    it.enqueue(DispatchedBy::Root, vec![it.job(), other]).await.unwrap();
+    // Both tokens are taken, and only one job.
+    for name in ["urgent", "default"] {
+        redis::cmd("DEL").arg(it.queue.keys().wake(0, name)).exec_async(&mut raw).await.unwrap();
+    }
+    let claim = Claim { lanes: lanes.to_vec(), ..it.claim_request(next_number(), 1) };
+    assert_eq!(it.queue.claim(&claim).await.unwrap().jobs.len(), 1);
+    assert_eq!(tokens(&it, &mut raw).await, 2);
 }

@@ -4,6 +4,7 @@
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use legwork_queue::operator::bench::Measurement;
 use serde::Serialize;
@@ -47,6 +48,8 @@ struct Sessions {
 struct IdleWorkers {
     workers: usize,
     redis_cpu_us_per_job: f64,
+    /// The same without what the wait of so many would have cost in that time.
+    redis_cpu_us_per_job_beyond_waiting: f64,
     /// What one of them costs Redis while it waits.
     idle_us_per_second: f64,
 }
@@ -76,7 +79,7 @@ async fn of_sessions(measurement: &Measurement, count: usize) -> Result<Sessions
         sessions.push(measurement.another_session().await?);
     }
     let fleet = fleet(measurement, 1).await?;
-    let cost = cost_per_job(&fleet, &sessions).await?;
+    let (_, cost) = cost_per_job(&fleet, &sessions).await?;
     end(fleet).await;
     Ok(Sessions { sessions: count, redis_cpu_us_per_job: cost })
 }
@@ -86,27 +89,32 @@ async fn of_idle_workers(measurement: &Measurement, count: usize) -> Result<Idle
     tokio::time::sleep(IDLE).await;
     let before = measurement.server_cost().await?;
     tokio::time::sleep(IDLE).await;
-    let idle = measurement.server_cost().await?.since(before);
-    let cost = cost_per_job(&fleet, slice::from_ref(measurement)).await?;
+    let idle = measurement.server_cost().await?.since(before).cpu_seconds * 1e6 / IDLE.as_secs_f64();
+    let (took, cost) = cost_per_job(&fleet, slice::from_ref(measurement)).await?;
     end(fleet).await;
     Ok(IdleWorkers {
         workers: count,
         redis_cpu_us_per_job: cost,
-        idle_us_per_second: idle.cpu_seconds * 1e6 / IDLE.as_secs_f64() / count as f64,
+        redis_cpu_us_per_job_beyond_waiting: cost - idle * took.as_secs_f64() / JOBS as f64,
+        idle_us_per_second: idle / count as f64,
     })
 }
 
 /// Redis' processor time, in microseconds, of each of `JOBS` jobs that are dispatched to the sessions in turn, until all
-/// have ended.
-async fn cost_per_job(fleet: &[MeasuredWorker], sessions: &[Measurement]) -> Result<f64, Failure> {
-    let [worker, ..] = fleet else { return Ok(0.0) };
-    let [first, ..] = sessions else { return Ok(0.0) };
-    let before = first.server_cost().await?;
+/// have ended; and how long that took.
+async fn cost_per_job(
+    fleet: &[MeasuredWorker],
+    sessions: &[Measurement],
+) -> Result<(Duration, f64), Failure> {
+    let [worker, ..] = fleet else { return Ok((Duration::ZERO, 0.0)) };
+    let [first, ..] = sessions else { return Ok((Duration::ZERO, 0.0)) };
+    let (began, before) = (Instant::now(), first.server_cost().await?);
     for session in sessions.iter().cycle().take(JOBS / BATCH) {
         session.dispatch(BATCH).await?;
     }
     worker.drain(first).await?;
-    Ok(first.server_cost().await?.since(before).cpu_seconds * 1e6 / JOBS as f64)
+    let cost = first.server_cost().await?.since(before).cpu_seconds * 1e6 / JOBS as f64;
+    Ok((began.elapsed(), cost))
 }
 
 /// Workers that wait each on connections of its own: on one, only one could wait at a time.
@@ -137,8 +145,11 @@ impl Row for Figures {
         });
         let workers = self.idle_workers.iter().map(|step| {
             format!(
-                "{:>9} idle workers  {:.1} µs Redis CPU a job, {:.0} µs a second for each worker that waits\n",
-                step.workers, step.redis_cpu_us_per_job, step.idle_us_per_second
+                "{:>9} idle workers  {:.1} µs Redis CPU a job, {:.1} beyond their waiting, which costs {:.0} µs a second each\n",
+                step.workers,
+                step.redis_cpu_us_per_job,
+                step.redis_cpu_us_per_job_beyond_waiting,
+                step.idle_us_per_second
             )
         });
         steps.chain(sessions).chain(workers).collect()

@@ -1,8 +1,11 @@
 -- Admission: which jobs of a session are on their lane's stream, and which wait in its backlog for the cap. Needs stops.
 
--- Wake tokens of a lane. A token wakes one idle worker, which then claims for all its free slots, so more tokens than a
--- lane has idle workers only cause claims that find nothing.
+-- Wake tokens of a lane. A token wakes one idle worker, which then claims for all its free slots, so more tokens than
+-- workers that will find jobs only cause claims that find nothing.
 local WAKE_TOKENS = 64
+-- Jobs for which one worker is woken: as many as a claim takes that is sent with the wait. Where that worker has fewer free
+-- slots, its claim wakes others.
+local JOBS_PER_TOKEN = 10
 -- Seconds after which the tokens of a lane that no worker waits on are dropped.
 local WAKE_EXPIRY = 3600
 
@@ -10,7 +13,7 @@ local WAKE_EXPIRY = 3600
 local woken = {}
 local function wake(lane, count)
   local tokens = {}
-  for i = 1, math.min(count, WAKE_TOKENS) do tokens[i] = '1' end
+  for i = 1, math.min(math.ceil(count / JOBS_PER_TOKEN), WAKE_TOKENS) do tokens[i] = '1' end
   local length = redis.call('LPUSH', wake_key(lane), unpack(tokens))
   if length > WAKE_TOKENS then redis.call('LTRIM', wake_key(lane), 0, WAKE_TOKENS - 1) end
   if length == #tokens then redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY) end
