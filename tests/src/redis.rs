@@ -189,11 +189,25 @@ impl Redis {
 
     /// A numeric field of `INFO section`.
     pub fn info(&self, section: &str, field: &str) -> u64 {
+        self.info_line(section, field).and_then(|value| value.parse().ok()).unwrap()
+    }
+
+    /// How often a command was called, also in scripts.
+    pub fn calls(&self, command: &str) -> u64 {
+        let calls = |line: String| line.strip_prefix("calls=")?.split(',').next()?.parse().ok();
+        self.info_line("commandstats", &format!("cmdstat_{command}")).and_then(calls).unwrap_or(0)
+    }
+
+    fn info_line(&self, section: &str, field: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.write_all(format!("INFO {section}\r\n").as_bytes()).unwrap();
-        let mut lines = BufReader::new(stream).lines().map(|line| line.unwrap());
-        let found = lines.find_map(|line| line.strip_prefix(&format!("{field}:"))?.parse().ok());
-        found.unwrap()
+        let mut reader = BufReader::new(stream);
+        let mut length = String::new();
+        reader.read_line(&mut length).unwrap();
+        let mut text = vec![0; length.trim().strip_prefix('$').unwrap().parse().unwrap()];
+        reader.read_exact(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        text.lines().find_map(|line| Some(line.strip_prefix(&format!("{field}:"))?.to_owned()))
     }
 
     /// URL with a new user that cannot subscribe to pub/sub channels: a worker that uses it gets no notifications.
