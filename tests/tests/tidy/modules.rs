@@ -32,9 +32,15 @@ fn hidden_roots(package: &Package) -> Vec<String> {
 
 /// The test program that is built from a file, such as `it` from `tests/it/main.rs`.
 fn test_program(path: &str) -> Option<&str> {
-    let (_, below) = path.rsplit_once("/tests/").filter(|(above, _)| !above.contains("/src/"))?;
-    let name = below.strip_suffix("/main.rs").or_else(|| below.strip_suffix(".rs"))?;
-    (!name.contains('/')).then_some(name)
+    let parts: Vec<&str> = path.split('/').collect();
+    let (["crates", _, "tests", below @ ..] | ["tests", "tests", below @ ..]) = parts.as_slice() else {
+        return None;
+    };
+    match below {
+        [file] => file.strip_suffix(".rs"),
+        [name, "main.rs"] => Some(name),
+        _ => None,
+    }
 }
 
 /// Test programs that the script of all checks does not run: it names each, to run them in two groups.
@@ -64,6 +70,7 @@ fn a_test_program_that_is_not_run_is_found() {
         "crates/a/tests/one.rs",
         "crates/a/tests/two/main.rs",
         "crates/a/tests/two/part.rs",
+        "crates/a/tests/two/tests/deep.rs",
         "crates/a/src/x/tests/y.rs",
         "tests/tests/three/main.rs",
     ];
