@@ -25,8 +25,13 @@ const END_OF_A_JOB_MS: i128 = 700;
 fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
     let redis = Redis::start();
     let mut state = StateFolder::on(&redis.url());
-    // The program that a command begins as is a child of the worker.
-    let kill = calls("shell", &json!({"cmd": "sleep 0.5; kill -9 $PPID; sleep 60", "timeout": 100}));
+    // The program that a command begins as is a child of the worker. The third one, alone, waits until it was seen.
+    let (begun, seen) = (state.file("begun", ""), state.file("seen", ""));
+    std::fs::remove_file(&seen).unwrap();
+    let command = format!(
+        "echo >> {begun}; while [ $(wc -l < {begun}) -gt 2 ] && [ ! -e {seen} ]; do sleep 0.1; done; sleep 0.5; kill -9 $PPID; sleep 60"
+    );
+    let kill = calls("shell", &json!({"cmd": command, "timeout": 100}));
     let script = json!({
         "shell": [kill, kill, kill, kill, kill, kill],
         "quick": [{"text": "one two three four five six seven eight", "chunk_delay_ms": 250}],
@@ -38,11 +43,12 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
     let batch = state.file("batch.jsonl", lines.join("\n"));
     let printed = state.dispatch(&[&team.file, "--batch", &batch]);
     let innocent: Vec<&str> = printed.lines().collect();
-    // All eleven run on the first worker when it dies, and then most of them on one of two, which dies too.
+    // All eleven run on the first worker when it dies, and then most of them on the second, which dies too.
     let mut workers = vec![state.worker(&[])];
+    let mut lost = 0;
     let (mut explained, mut viewed) = (None, None);
     until_within(LIMIT, "all jobs have ended", || {
-        keep_two_workers(&state, &mut workers);
+        keep_workers(&state, &mut workers, &mut lost);
         let jobs = state.legwork(["list", "--json", "--limit", "50"]).json_lines();
         let in_quarantine = |status: &str| {
             let found = |job: &&Value| job["status"] == status && job["quarantine"] == 2;
@@ -55,6 +61,9 @@ fn a_job_that_kills_its_workers_fails_alone_and_its_neighbours_complete() {
         if let (None, Some(id)) = (&viewed, in_quarantine("running")) {
             let text = state.legwork(["view", &id]).stdout;
             viewed = Some(text).filter(|text| text.contains("Status    running"));
+            if viewed.is_some() {
+                state.file("seen", "");
+            }
         }
         jobs.len() > INNOCENT && jobs.iter().all(|job| !job["finished_at"].is_null())
     });
@@ -93,13 +102,12 @@ fn assert_completed_alone(state: &StateFolder, innocent: &[&str]) {
     }
 }
 
-/// Replaces workers that died: two serve, as soon as the first has died.
-fn keep_two_workers(state: &StateFolder, workers: &mut Vec<Program>) {
+/// Replaces workers that died: one serves at a time until two have died, and then two.
+fn keep_workers(state: &StateFolder, workers: &mut Vec<Program>, lost: &mut usize) {
     let before = workers.len();
     workers.retain_mut(Program::is_running);
-    if workers.len() < before || before > 1 {
-        while workers.len() < 2 {
-            workers.push(state.start_worker(&[]));
-        }
+    *lost += before - workers.len();
+    while workers.len() < if *lost < 2 { 1 } else { 2 } {
+        workers.push(state.start_worker(&[]));
     }
 }
