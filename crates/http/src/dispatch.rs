@@ -182,7 +182,9 @@ async fn store_all(
     requests: Vec<RunRequest>,
 ) -> Result<(String, Vec<Result<Job, Problem>>), Problem> {
     let total = requests.len();
+    let turn = api.operator.dispatch_turn().await;
     let dispatched = api.operator.dispatch(order, requests).await?;
+    drop(turn);
     api.workers.serve(dispatched.session).await?;
     let answers = dispatched.batch.answers;
     let ids: Vec<JobId> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();

@@ -11,7 +11,6 @@
 mod blocking;
 mod dedicated;
 mod durable;
-mod pooled;
 mod target;
 mod url;
 
@@ -22,18 +21,24 @@ pub use target::Target;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_redis::Manager;
+use deadpool_redis::Pool;
+use deadpool_redis::PoolError;
+use deadpool_redis::Runtime;
+use redis::AsyncConnectionConfig;
 use redis::Cmd;
+use redis::ErrorKind;
 use redis::Pipeline;
 use redis::RedisError;
 use redis::RedisResult;
 use redis::Value;
+use redis::aio::ConnectionLike;
 
 use crate::answer::Answer;
 use crate::answer::Items;
 use crate::error::QueueError;
 use crate::link::dedicated::Dedicated;
 use crate::link::durable::DurableLink;
-use crate::link::pooled::Pooled;
 
 /// The timeout of one command. Longer than any step takes on a loaded server, and a fifth of the default lease, so that
 /// a renewal that is lost can be repeated in time.
@@ -45,6 +50,10 @@ pub(crate) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(3);
 const READ_ONLY: &str = "READONLY";
 /// The timeout of one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a checkout from the pool may take before all idle connections are closed. A checkout asks the server first,
+/// so it takes this long when the connection went silent. A third of a round trip: a new connection and the command
+/// still fit in.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle time before the first TCP keepalive probe, and the time between probes. They close connections that no command
 /// waits on, such as those of an idle pool, and keep firewalls from forgetting them.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -58,12 +67,14 @@ pub(crate) const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(2);
 /// Attempts to reconnect before the commands that wait for the connection fail. The timeout of a round trip is reached
 /// first; this bounds the task of the client behind it.
 const RECONNECT_ATTEMPTS: usize = 3;
+/// Connections of a pool. A command line runs a few operations at once; the MCP server's hosts share them.
+const POOL_SIZE: usize = 8;
 
 /// A connection to send commands on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) enum Link {
     /// Takes a connection from a pool for each command.
-    Pooled(Pooled),
+    Pooled(Pool),
     /// Holds one connection, or one to each node of a Cluster.
     Dedicated(Dedicated),
     /// Waits after each call until files and replicas have what it wrote.
@@ -77,7 +88,19 @@ impl Link {
         let Some(server) = target.single().map_err(failed)? else {
             return Ok(Self::dedicated(target));
         };
-        Ok(Self::Pooled(Pooled::new(server)?))
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT));
+        let manager = Manager::new_with_config(server, config).map_err(failed)?;
+        let pool = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(COMMAND_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(COMMAND_TIMEOUT))
+            .build()
+            .map_err(|error| QueueError::Unexpected { step: "connect", detail: error.to_string() })?;
+        Ok(Self::Pooled(pool))
     }
 
     /// One dedicated connection. Connects at the first command.
@@ -138,11 +161,17 @@ impl Link {
     }
 
     /// Sends several commands in one round trip; each answer may be an error of its own. Gives up after
-    /// [`ROUND_TRIP_TIMEOUT`], which begins with the turn of the call where connections are shared. A connection that timed
-    /// out is not used again.
+    /// [`ROUND_TRIP_TIMEOUT`]. A connection that timed out is not used again.
     pub(crate) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         match self {
-            Self::Pooled(pooled) => Box::pin(pooled.pipeline(pipeline)).await,
+            Self::Pooled(pool) => {
+                let answers = within_round_trip(Box::pin(through_pool(pool, pipeline))).await;
+                if is_timeout(&answers) {
+                    // The others are as old, and a connection that a dropped call held is back in the pool.
+                    close_idle(pool);
+                }
+                answers
+            }
             Self::Durable(durable) => Box::pin(durable.pipeline(pipeline)).await,
             // Boxed, because its type is too deep for the compiler in each of its callers.
             Self::Dedicated(dedicated) => Box::pin(dedicated.send(pipeline)).await,
@@ -159,6 +188,30 @@ pub(crate) fn timeout_error() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
+/// Sends commands on a connection of the pool. Closes the connection if it cannot be used again.
+async fn through_pool(pool: &Pool, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut connection = checkout(pool).await?;
+    let answers = connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
+    if is_read_only(&answers) || is_timeout(&answers) {
+        // Taken out of the pool, so that it is closed and not used again.
+        drop(deadpool_redis::Connection::take(connection));
+    }
+    answers
+}
+
+/// A connection of the pool. Where an idle one does not answer in time, all idle ones are closed, and a new one is made.
+async fn checkout(pool: &Pool) -> RedisResult<deadpool_redis::Connection> {
+    if let Ok(connection) = tokio::time::timeout(CHECKOUT_TIMEOUT, pool.get()).await {
+        return connection.map_err(pool_error);
+    }
+    close_idle(pool);
+    pool.get().await.map_err(pool_error)
+}
+
+fn close_idle(pool: &Pool) {
+    pool.retain(|_, _| false);
+}
+
 /// Whether no answer came in time.
 fn is_timeout(answers: &RedisResult<Vec<Value>>) -> bool {
     answers.as_ref().is_err_and(RedisError::is_timeout)
@@ -171,5 +224,14 @@ fn is_read_only(answers: &RedisResult<Vec<Value>>) -> bool {
             values.iter().any(|value| matches!(value, Value::ServerError(error) if error.code() == READ_ONLY))
         }
         Err(error) => error.code() == Some(READ_ONLY),
+    }
+}
+
+/// The error of a pool as one of the client: that of the connection, or a wait for one that was too long.
+fn pool_error(error: PoolError) -> RedisError {
+    match error {
+        PoolError::Backend(error) => error,
+        PoolError::Timeout(_) => timeout_error(),
+        other => RedisError::from((ErrorKind::Io, "no connection from the pool", other.to_string())),
     }
 }

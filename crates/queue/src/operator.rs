@@ -114,8 +114,12 @@ pub use view::ViewError;
 pub use view::ViewedJob;
 pub use workers::WorkerCondition;
 
+use std::sync::Arc;
+
 use legwork_common::id::JobId;
 use legwork_common::money::Prices;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use crate::observer::Observer;
 pub use crate::port::Cleared;
@@ -147,6 +151,10 @@ pub enum SessionLanes {
     Own,
 }
 
+/// Dispatches of one program that are made together. Without a bound those of hundreds of clients wait for one connection, and
+/// on a busy machine each of them takes longer than a round trip may, and fails.
+const MAX_DISPATCHING: usize = 64;
+
 /// The operator's handle on one namespace. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Operator {
@@ -155,12 +163,21 @@ pub struct Operator {
     models: models::KnownModels,
     prices: Prices,
     key: Option<DispatcherKey>,
+    // Of dispatches; shared by all clones.
+    turns: Arc<Semaphore>,
 }
 
 impl Operator {
     /// The operator of the queue that `observer` watches. `lanes` holds for every session opened through this handle.
     pub fn new(observer: Observer, lanes: SessionLanes) -> Self {
-        Self { observer, lanes, models: models::KnownModels::default(), prices: Prices::default(), key: None }
+        Self {
+            observer,
+            lanes,
+            models: models::KnownModels::default(),
+            prices: Prices::default(),
+            key: None,
+            turns: Arc::new(Semaphore::new(MAX_DISPATCHING)),
+        }
     }
 
     /// The same with a fleet's prices.
@@ -177,6 +194,13 @@ impl Operator {
     /// The queue, for the workers and reapers that a program runs itself.
     pub fn queue(&self) -> &Queue {
         self.observer.queue()
+    }
+
+    /// Waits for the turn of a dispatch, which ends when the answer is dropped: [`MAX_DISPATCHING`] have one at a time. A program
+    /// whose clients are not bounded takes one for each of theirs. Dispatches are bounded in time, so this is too.
+    pub async fn dispatch_turn(&self) -> Option<OwnedSemaphorePermit> {
+        // An error says that the semaphore is closed, which it never is.
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// The service of one dispatcher, which sees only the jobs below it.

@@ -145,8 +145,10 @@ impl McpSessions {
         trace: Option<TraceParent>,
     ) -> Result<JobId, ServiceError> {
         let _in_progress = self.dispatching.token();
+        let turn = self.operator.dispatch_turn().await;
         self.operator.join_session(session, self.options()).await?;
         let id = self.service_with_trace(session, trace).run(request).await?;
+        drop(turn);
         if let Err(failure) = self.serve(session).await {
             tracing::error!(%session, "{}", failure.message);
         }

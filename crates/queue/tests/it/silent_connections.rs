@@ -43,17 +43,6 @@ async fn next(listener: &mut Listener) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn calls_that_wait_for_each_other_do_not_take_the_server_for_silent() {
-    let redis = PrivateRedis::start();
-    let (proxy, target) = behind_proxy(&redis);
-    let queue = connect(&target, ConnectionKind::Pooled).await;
-    proxy.delay(Duration::from_millis(200));
-    // On eight connections: the last waits for its turn for longer than a round trip may take.
-    let answers = join_all((0..80).map(|_| queue.ping())).await;
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-}
-
-#[tokio::test]
 async fn a_silent_connection_is_replaced_within_two_timeouts() {
     for kind in [ConnectionKind::Dedicated, ConnectionKind::Pooled] {
         let redis = PrivateRedis::start();
