@@ -48,7 +48,8 @@ const REST: Duration = Duration::from_secs(1);
 const MAX_CLAIM_SLOTS: u32 = 200;
 /// Slots of a claim that is sent with the wait for work. The server makes it up to two seconds later, also for a worker that
 /// has died or lost its network since then: as many jobs then wait for the length of a lease, and a crash is counted for each
-/// though it never ran. The next claim takes the rest.
+/// though it never ran. The next claim takes the rest. A step that admits jobs wakes a worker for so many (`JOBS_PER_TOKEN` in
+/// `admission.lua`).
 const MAX_WOKEN_SLOTS: u32 = 10;
 /// The shard of a namespace that has one.
 const ONLY_SHARD: u16 = 0;

@@ -89,28 +89,25 @@ end
 -- ms between two tokens that a worker puts back on a lane for jobs that exclude it: where no other worker is idle it takes
 -- them itself.
 local PASS_ON_INTERVAL = 500
--- Seconds after which the tokens of a lane that no worker waits on are dropped, as in admission.lua.
-local PASSED_ON_EXPIRY = 3600
 local passed_over = false
 local function pass_on(lane)
   local since = now - (tonumber(redis.call('HGET', worker_key(worker), 'passed_on')) or 0)
   if since >= 0 and since < PASS_ON_INTERVAL or redis.call('EXISTS', wake_key(lane)) == 1 then return end
   redis.call('HSET', worker_key(worker), 'passed_on', now)
   redis.call('LPUSH', wake_key(lane), '1')
-  redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
+  redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY)
 end
 
--- Wakes two more workers where this one has no slot left and a job is, so that all of a large fleet are awake after few
--- claims. A step that admits many jobs wakes only as many workers as could take them if each had some free slots.
-local function wake_more(lane)
-  if redis.call('LLEN', wake_key(lane)) >= 2 then return end
-  for priority = 0, LOWEST_PRIORITY do
-    if redis.call('XLEN', ready_key(lane, priority)) > 0 then
-      redis.call('LPUSH', wake_key(lane), '1', '1')
-      redis.call('EXPIRE', wake_key(lane), PASSED_ON_EXPIRY)
-      return
-    end
-  end
+-- Wakes two more workers where this claim is full and leaves jobs, so that all of a large fleet are awake after few claims: a
+-- step that admits many jobs wakes only as many workers as could take them if each had some free slots. `left` are entries
+-- that this claim looked at and that are not for it.
+local function wake_more(lane, left)
+  local missing = 2 - redis.call('LLEN', wake_key(lane))
+  if missing <= 0 then return end
+  local jobs = -left
+  for priority = 0, LOWEST_PRIORITY do jobs = jobs + redis.call('XLEN', ready_key(lane, priority)) end
+  for _ = 1, math.min(missing, jobs) do redis.call('LPUSH', wake_key(lane), '1') end
+  if jobs > 0 then redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY) end
 end
 
 -- The paused queues, read once. A session's own lane has jobs of several queues, so each job is asked for its queue.
@@ -119,6 +116,9 @@ for _, queue in ipairs(redis.call('HKEYS', PAUSED)) do paused[queue], any_paused
 
 -- Entries that a page reads beyond the free slots, so that a few excluded ones at the head do not cost a page each.
 local EXTRA = 16
+
+-- Entries of the lane that this claim has looked at and left.
+local left = 0
 
 -- Takes jobs from entries `from` to `to` of a page. Most jobs have no record yet: then one call finds that for all.
 local function take_entries(entries, from, to, consumed)
@@ -148,7 +148,7 @@ local function take_entries(entries, from, to, consumed)
       local facts = facts_of(id)
       is_left = paused[facts.queue] or stop_root(id, facts.session)
     end
-    if not is_left then consumed[#consumed + 1] = entry[1] end
+    if is_left then left = left + 1 else consumed[#consumed + 1] = entry[1] end
     if not is_left and not is_stale then
       if job and job.quarantine then
         -- A process of a release without quarantine put it here: it is not alone.
@@ -240,6 +240,7 @@ end
 -- forever; without a bound each claim could cost the whole stream.
 local PAGES = 20
 for lane = FIRST_LANE, #ARGV do
+  passed_over, left = false, 0
   for priority = 0, LOWEST_PRIORITY do
     local first = '-'
     for _ = 1, PAGES do
@@ -248,8 +249,7 @@ for lane = FIRST_LANE, #ARGV do
     end
   end
   if passed_over then pass_on(ARGV[lane]) end
-  passed_over = false
-  if #ids > 0 and #ids >= free and not paused[ARGV[lane]] then wake_more(ARGV[lane]) end
+  if #ids > 0 and #ids >= free and not paused[ARGV[lane]] then wake_more(ARGV[lane], left) end
 end
 
 remember()

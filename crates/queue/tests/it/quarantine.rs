@@ -47,6 +47,9 @@ impl Scene {
         }
         for _ in 0..2 {
             assert_eq!(it.claim(jobs).await.len(), jobs as usize);
+            // What is left are the wake tokens of the last crash.
+            let wake = it.queue.keys().wake(0, "default");
+            redis::cmd("DEL").arg(wake).exec_async(&mut redis.raw().await).await.unwrap();
             it.queue.reap(true).await.unwrap();
         }
         Self { redis, it, ids }
@@ -102,6 +105,14 @@ async fn jobs_that_were_together_in_crashes_are_tried_apart_before_any_fails() {
     for lease in [second, third] {
         assert_eq!(scene.it.state(lease.id).await, State::Completed);
     }
+}
+
+#[tokio::test]
+async fn a_worker_is_woken_for_each_job_in_quarantine_and_one_more() {
+    let scene = Scene::with(3).await;
+    let wake = scene.it.queue.keys().wake(0, "default");
+    let tokens: u32 = redis::cmd("LLEN").arg(wake).query_async(&mut scene.redis.raw().await).await.unwrap();
+    assert_eq!(tokens, 4);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ struct Sessions {
 struct IdleWorkers {
     workers: usize,
     redis_cpu_us_per_job: f64,
-    /// The same without what the wait of so many would have cost in that time.
+    /// The same, less what the waiting of so many costs in that time.
     redis_cpu_us_per_job_beyond_waiting: f64,
     /// What one of them costs Redis while it waits.
     idle_us_per_second: f64,
@@ -100,8 +100,8 @@ async fn of_idle_workers(measurement: &Measurement, count: usize) -> Result<Idle
     })
 }
 
-/// Redis' processor time, in microseconds, of each of `JOBS` jobs that are dispatched to the sessions in turn, until all
-/// have ended; and how long that took.
+/// How long it takes to dispatch `JOBS` jobs to the sessions in turn, until all have ended; and Redis' processor time, in
+/// microseconds, of each.
 async fn cost_per_job(
     fleet: &[MeasuredWorker],
     sessions: &[Measurement],

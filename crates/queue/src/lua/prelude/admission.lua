@@ -3,17 +3,19 @@
 -- Wake tokens of a lane. A token wakes one idle worker, which then claims for all its free slots, so more tokens than
 -- workers that will find jobs only cause claims that find nothing.
 local WAKE_TOKENS = 64
--- Jobs for which one worker is woken: as many as a claim takes that is sent with the wait. Where that worker has fewer free
--- slots, its claim wakes others.
+-- Jobs for which one worker is woken: as many as a claim takes that is sent with the wait (MAX_WOKEN_SLOTS of a worker). Where
+-- that worker has fewer free slots, its claim wakes others. One more is woken for several jobs: a worker that died, or that is
+-- full and still waits on another shard, may take a token.
 local JOBS_PER_TOKEN = 10
 -- Seconds after which the tokens of a lane that no worker waits on are dropped.
 local WAKE_EXPIRY = 3600
 
--- Jobs that this step put on each lane. The workers are woken at the end of the step, once for each lane.
+-- Jobs that this step put on each lane; one in quarantine, which takes a whole worker, counts as JOBS_PER_TOKEN. The workers
+-- are woken at the end of the step, once for each lane.
 local woken = {}
 local function wake(lane, count)
   local tokens = {}
-  for i = 1, math.min(math.ceil(count / JOBS_PER_TOKEN), WAKE_TOKENS) do tokens[i] = '1' end
+  for i = 1, math.min(count, math.ceil(count / JOBS_PER_TOKEN) + 1, WAKE_TOKENS) do tokens[i] = '1' end
   local length = redis.call('LPUSH', wake_key(lane), unpack(tokens))
   if length > WAKE_TOKENS then redis.call('LTRIM', wake_key(lane), 0, WAKE_TOKENS - 1) end
   if length == #tokens then redis.call('EXPIRE', wake_key(lane), WAKE_EXPIRY) end
@@ -50,7 +52,7 @@ end
 -- Admits a job in quarantine: not to its lane's stream, but to where only workers look that hold nothing.
 local function admit_alone(id, job, fields)
   count_in(id, job.session, job.queue)
-  woken[job.lane] = (woken[job.lane] or 0) + 1
+  woken[job.lane] = (woken[job.lane] or 0) + JOBS_PER_TOKEN
   redis.call('ZADD', QUARANTINE, now, id)
   redis.call('HSET', job_key(id), 'state', 'queued', unpack(fields or {}))
   redis.call('HDEL', job_key(id), 'entry')
