@@ -196,8 +196,8 @@ impl Operator {
         self.observer.queue()
     }
 
-    /// Waits for the turn of a dispatch, which ends when the answer is dropped: [`MAX_DISPATCHING`] have one at a time. A program
-    /// whose clients are not bounded takes one for each of theirs. Dispatches are bounded in time, so this is too.
+    /// Waits for the turn of a dispatch, which ends when the answer is dropped: 64 have one at a time. A program whose clients are
+    /// not bounded takes one for each of theirs. Dispatches are bounded in time, so this is too.
     pub async fn dispatch_turn(&self) -> Option<OwnedSemaphorePermit> {
         // An error says that the semaphore is closed, which it never is.
         Arc::clone(&self.turns).acquire_owned().await.ok()
