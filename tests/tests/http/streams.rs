@@ -31,7 +31,7 @@ fn append(bytes: &mut Vec<u8>, event: &Event) {
 #[test]
 fn a_stream_that_is_cut_off_is_resumed_at_the_next_byte() {
     let redis = Redis::start();
-    let script = json!({"quick": [{"text": words(), "chunk_delay_ms": 20}]});
+    let script = json!({"quick": [{"text": words(), "chunk_delay_ms": 40}]});
     let (state, mut server) = fleet(&redis, &script);
     let worker = state.worker(&[]);
     let id = server.dispatch("quick", "go");
@@ -39,20 +39,20 @@ fn a_stream_that_is_cut_off_is_resumed_at_the_next_byte() {
     let mut cuts = 0;
     let end = loop {
         let mut events = Events::of(&server, &id, last.as_deref());
-        let mut seen = 0;
         let mut end: Option<Value> = None;
         while let Some(event) = events.next() {
             append(&mut bytes, &event);
             last = Some(event.id.clone());
+            let is_output = event.name == "output";
             match event.name.as_str() {
                 "state" => states.push(event.data["status"].as_str().unwrap().to_owned()),
                 "end" => end = Some(event.data),
-                _ => seen += 1,
+                _ => {}
             }
-            // The client leaves, and once the server dies: another one continues the stream.
-            if seen == 3 && cuts < 4 {
+            // The client leaves, and the first time the server dies: another one continues the stream.
+            if is_output && cuts < 4 {
                 cuts += 1;
-                if cuts == 2 {
+                if cuts == 1 {
                     server.program.kill();
                     server = Server::start(&state, &[]);
                 }
@@ -63,7 +63,8 @@ fn a_stream_that_is_cut_off_is_resumed_at_the_next_byte() {
             break end;
         }
     };
-    assert_eq!(cuts, 4);
+    // On a busy machine all the rest may come at once when another server has begun.
+    assert!(cuts >= 2, "{cuts}");
     let stored = server.get(&format!("/v1/jobs/{id}"));
     assert_eq!(String::from_utf8(bytes).unwrap(), stored["output"].as_str().unwrap());
     assert_eq!((&end["status"], &end["result"]), (&json!("completed"), &json!(words())));
