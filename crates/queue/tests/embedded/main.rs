@@ -23,15 +23,18 @@ use legwork_queue::embedded::Joined;
 use legwork_queue::embedded::Left;
 use legwork_queue::embedded::ServerState;
 use redis::AsyncCommands as _;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use state_folder::MARK;
 use state_folder::StateFolder;
 
-/// A connection to the server of the state folder.
+/// A connection to the server of the state folder. It waits for answers for longer than the half second of the client's
+/// default, which a busy machine may take.
 async fn connect(state: &StateFolder) -> MultiplexedConnection {
     let socket = embedded::status(&state.config).await.unwrap().server.unwrap().socket;
-    let address = redis::ConnectionAddr::Unix(socket);
-    redis::Client::open(address).unwrap().get_multiplexed_async_connection().await.unwrap()
+    let client = redis::Client::open(redis::ConnectionAddr::Unix(socket)).unwrap();
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 async fn join_shared(config: &EmbeddedConfig) -> Joined {

@@ -44,6 +44,9 @@ use legwork_queue::settings::FleetSettings;
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
+/// How long a plain connection waits for an answer.
+const RAW_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A Redis server of one test, which ends with the value.
 #[derive(Debug)]
 pub(crate) struct PrivateRedis {
@@ -103,10 +106,13 @@ impl PrivateRedis {
         self.folder.path().join("r.sock")
     }
 
-    /// A plain connection, to read and change what the queue stores.
+    /// A plain connection, to read and change what the queue stores. It waits for answers for longer than the half second of
+    /// the client's default, which a script over thousands of keys takes on a busy machine.
     pub(crate) async fn raw(&self) -> redis::aio::MultiplexedConnection {
         let url = format!("unix://{}", self.folder.path().join("r.sock").display());
-        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(RAW_TIMEOUT));
+        let client = redis::Client::open(url).unwrap();
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 }
 
