@@ -182,8 +182,7 @@ impl Cluster {
     /// --cluster reshard` does: in steps, between which clients are served.
     pub fn move_slot_of(&self, key: &str) {
         let masters = self.masters();
-        let slot = masters[0].command(&format!("CLUSTER KEYSLOT {key}"));
-        let slot: usize = slot.trim_start_matches(':').parse().unwrap();
+        let slot = slot_of(masters[0], key);
         let ids: Vec<String> = masters.iter().map(|node| node.text("CLUSTER MYID")).collect();
         let from = masters.iter().position(|master| has_slot(master, slot)).unwrap();
         let to = (from + 1) % MASTERS;
@@ -199,6 +198,23 @@ impl Cluster {
             expect_ok(masters[node], &format!("CLUSTER SETSLOT {slot} NODE {}", ids[to]));
         }
     }
+
+    /// Has the master of this key's slot, which must be empty, name another master, which names it in turn. What is returned
+    /// ends that.
+    pub fn contest_slot_of(&self, key: &str) -> impl FnOnce() {
+        let masters = self.masters();
+        let slot = slot_of(masters[0], key);
+        let at = masters.iter().position(|master| has_slot(master, slot)).unwrap();
+        let owner = masters[at];
+        let [own, other] = [owner, masters[(at + 1) % MASTERS]].map(|node| node.text("CLUSTER MYID"));
+        expect_ok(owner, &format!("CLUSTER SETSLOT {slot} NODE {other}"));
+        move || expect_ok(owner, &format!("CLUSTER SETSLOT {slot} NODE {own}"))
+    }
+}
+
+fn slot_of(node: &Redis, key: &str) -> usize {
+    let slot = node.command(&format!("CLUSTER KEYSLOT {key}"));
+    slot.trim_start_matches(':').parse().unwrap()
 }
 
 /// A key of a slot; `None` once it is empty.

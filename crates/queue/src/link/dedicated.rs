@@ -11,6 +11,7 @@ use std::time::Instant;
 use futures::future::join_all;
 use redis::Arg;
 use redis::Cmd;
+use redis::ErrorKind;
 use redis::Pipeline;
 use redis::RedisError;
 use redis::RedisResult;
@@ -144,7 +145,7 @@ impl Connection {
 
 /// Sends each command to the node that has its slot, all at once. Those for one node arrive in their order, unless a
 /// slot moves in the middle. An error that a server answered stands among the answers; any other ends the call, when
-/// some commands may have been done.
+/// some commands may have been done. So does a redirect that was followed in vain.
 async fn send_to_nodes(connection: &ClusterConnection, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
     let answers = pipeline.cmd_iter().map(|command| {
         let (mut connection, command) = (connection.clone(), command.clone());
@@ -158,9 +159,18 @@ async fn send_to_nodes(connection: &ClusterConnection, pipeline: &Pipeline) -> R
         }
     });
     let answers = join_all(answers).await.into_iter();
-    answers
-        .map(|answer| answer.or_else(|error| Ok(Value::ServerError(ServerError::try_from(error)?))))
-        .collect()
+    let or_refused = |error: RedisError| match error.code() {
+        Some("MOVED" | "ASK") => Err(unsettled(&error)),
+        _ => Ok(Value::ServerError(ServerError::try_from(error)?)),
+    };
+    answers.map(|answer| answer.or_else(or_refused)).collect()
+}
+
+/// The error of a command that the client followed from node to node until it gave up: where a master is replaced while a slot
+/// moves, two nodes can each name the other. They agree within seconds, so this is an outage and no refusal.
+fn unsettled(redirect: &RedisError) -> RedisError {
+    let disagree = "the nodes of the Cluster do not agree on which of them has a slot";
+    RedisError::from((ErrorKind::ClusterConnectionNotFound, disagree, redirect.to_string()))
 }
 
 /// Whether a command without a key asks a server about itself. The library would ask every node; one is asked, so that

@@ -21,6 +21,7 @@ mod quarantine;
 mod questions;
 mod quota;
 mod random;
+mod redirects;
 mod results;
 mod round_trips;
 mod session_state;
