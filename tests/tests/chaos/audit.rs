@@ -168,7 +168,9 @@ impl<'f> Audit<'f> {
                 "completed" => complaints.extend(self.wrong_output(job)),
                 "stopped" => complaints.extend(self.wrong_stop(job)),
                 // A notice whose acknowledgement was lost comes again, and takes a turn that the script does not have.
-                _ if text(job, "cause") != "worker_lost" => complaints.push(format!("failed: {job}")),
+                _ if text(job, "cause") != "worker_lost" => {
+                    complaints.push(format!("failed: {job}\n{}", self.transcript(job)));
+                }
                 _ => {}
             }
             if text(job, "agent") == "runs" {
@@ -208,6 +210,11 @@ impl<'f> Audit<'f> {
         }
         let misses = text(job, "status") == "completed" && count != expected;
         misses.then(|| format!("{count} children of {expected}: {job}"))
+    }
+
+    /// The turns of a job and what its tools answered, for a complaint.
+    fn transcript(&self, job: &Value) -> String {
+        self.fleet.state.legwork(["view", "--transcript", text(job, "id")]).stdout
     }
 
     fn wrong_output(&self, job: &Value) -> Option<String> {
