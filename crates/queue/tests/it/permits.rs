@@ -1,6 +1,7 @@
 //! Rate limits of model providers, for a whole fleet.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use legwork_common::id::RequestId;
 use legwork_common::policy::RateLimit;
@@ -12,6 +13,13 @@ use legwork_queue::port::WaitReason;
 
 use crate::support::PrivateRedis;
 use crate::support::quick;
+
+/// The time between two calls of [`SPACED`]: so long that a busy machine makes the calls of a test well within it.
+const SPACING: Duration = Duration::from_secs(10);
+const SPACED: RateLimit =
+    RateLimit { requests_per_minute: Some(6), concurrent: None, tokens_per_minute: None };
+/// What Redis' clock, in milliseconds, may differ from a test's.
+const ROUNDING: Duration = Duration::from_millis(2);
 
 fn request(limit: RateLimit, tokens: u64) -> PermitRequest {
     PermitRequest { name: "anthropic".to_owned(), limit, permit: RequestId::random(), tokens, due: None }
@@ -29,13 +37,14 @@ async fn wait(queue: &Queue, limit: RateLimit, tokens: u64) -> Option<(Duration,
 async fn calls_get_places_in_line_evenly_spaced() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
-    assert_eq!(wait(&queue, limit, 0).await, None);
-    for place in 1..20u64 {
-        let (pause, why) = wait(&queue, limit, 0).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(wait(&queue, SPACED, 0).await, None);
+    for place in 1..20 {
+        let (pause, why) = wait(&queue, SPACED, 0).await.unwrap();
         assert_eq!(why, WaitReason::Rate);
-        let expected = Duration::from_secs(place);
-        assert!(pause <= expected && pause + Duration::from_millis(900) > expected, "{place}: {pause:?}");
+        let expected = SPACING * place;
+        let since_then = began.elapsed() + ROUNDING;
+        assert!(pause <= expected && pause + since_then >= expected, "{place}: {pause:?}, {since_then:?}");
     }
 }
 
@@ -43,13 +52,13 @@ async fn calls_get_places_in_line_evenly_spaced() {
 async fn a_call_that_comes_back_at_its_time_is_granted() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(1200), ..RateLimit::default() };
+    let limit = RateLimit { requests_per_minute: Some(30), ..RateLimit::default() };
     assert_eq!(wait(&queue, limit, 0).await, None);
     let mut second = request(limit, 0);
     let Permitted::Wait { pause, due, .. } = queue.take(&second).await.unwrap() else { panic!("no wait") };
-    assert!(pause <= Duration::from_millis(50), "{pause:?}");
+    assert!(pause <= Duration::from_secs(2), "{pause:?}");
     second.due = Some(due);
-    tokio::time::timeout(Duration::from_secs(5), async {
+    tokio::time::timeout(Duration::from_secs(30), async {
         while queue.take(&second).await.unwrap() != Permitted::Go {}
     })
     .await
@@ -64,9 +73,9 @@ async fn tokens_count_as_expected_at_first_and_then_as_spent() {
     let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() };
     let first = request(limit, 10_000);
     assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
-    assert_eq!(wait(&queue, limit, 1000).await, None);
+    assert_eq!(wait(&queue, limit, 9000).await, None);
     let (pause, why) = wait(&queue, limit, 0).await.unwrap();
-    assert!(why == WaitReason::Rate && pause <= Duration::from_secs(1), "{pause:?}");
+    assert!(why == WaitReason::Rate && pause <= Duration::from_secs(9), "{pause:?}");
     queue.give_back(&first, 20_000).await.unwrap();
     let (pause, _) = wait(&queue, limit, 0).await.unwrap();
     assert!(pause > Duration::from_secs(19), "{pause:?}");
@@ -96,21 +105,20 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
     let queue = redis.queue(&quick()).await;
     let free = RateLimit::default();
     let most = Duration::from_secs(60);
+    let began = Instant::now();
     let early = request(free, 0);
     assert_eq!(queue.take(&early).await.unwrap(), Permitted::Free);
     let longer = queue.pause(&early, Some(Duration::from_secs(7)), most).await.unwrap();
     assert_eq!(longer, Duration::from_secs(7));
     let (pause, why) = wait(&queue, free, 0).await.unwrap();
-    assert!(why == WaitReason::Paused && pause > Duration::from_secs(6) && pause <= Duration::from_secs(7));
+    assert!(why == WaitReason::Paused && pause <= longer && pause + began.elapsed() + ROUNDING >= longer);
     // The calls that wait do not all start when the pause ends.
     for place in 1..5u32 {
         let (later, why) = wait(&queue, free, 0).await.unwrap();
         assert_eq!(why, WaitReason::Paused);
-        assert!(later >= pause + Duration::from_millis(100) * (place - 1), "{later:?}");
-        assert!(
-            later <= pause + Duration::from_millis(100) * place,
-            "one refusal hardly slows them: {later:?}"
-        );
+        let (place, since_then) = (Duration::from_millis(100) * place, began.elapsed() + ROUNDING);
+        assert!(later + since_then >= longer + place, "{later:?}, {since_then:?}");
+        assert!(later <= pause + place, "one refusal hardly slows them: {later:?}");
     }
     // Refusals of calls that were in flight together count as one, and the longer pause counts.
     let longer = queue.pause(&request(free, 0), Some(Duration::from_secs(3600)), most).await.unwrap();
@@ -126,15 +134,14 @@ async fn a_refusal_pauses_the_provider_for_all_and_spaces_the_calls_after_it() {
 async fn places_that_are_given_up_go_to_the_next_calls() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
-    assert_eq!(wait(&queue, limit, 0).await, None);
-    let mut line: Vec<_> = (0..41).map(|_| request(limit, 0)).collect();
+    assert_eq!(wait(&queue, SPACED, 0).await, None);
+    let mut line: Vec<_> = (0..41).map(|_| request(SPACED, 0)).collect();
     let last = line.pop().unwrap();
     for waiting in &line {
         queue.take(waiting).await.unwrap();
     }
     let Permitted::Wait { pause: before, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
-    assert!(before > Duration::from_secs(40), "{before:?}");
+    assert!(before > SPACING * 40, "{before:?}");
     // A repeat without the time that was given, as after a lost answer, has the same place.
     let Permitted::Wait { pause, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
     assert!(pause <= before, "{pause:?}");
@@ -143,9 +150,9 @@ async fn places_that_are_given_up_go_to_the_next_calls() {
     }
     // The one that still waits moves up to the first place, and a new one gets the second.
     let Permitted::Wait { pause, .. } = queue.take(&last).await.unwrap() else { panic!("no wait") };
-    assert!(pause <= Duration::from_secs(1), "{pause:?}");
-    let (pause, _) = wait(&queue, limit, 0).await.unwrap();
-    assert!(pause > Duration::from_millis(900) && pause <= Duration::from_secs(2), "{pause:?}");
+    assert!(pause <= SPACING, "{pause:?}");
+    let (pause, _) = wait(&queue, SPACED, 0).await.unwrap();
+    assert!(pause > SPACING && pause <= SPACING * 2, "{pause:?}");
 }
 
 #[tokio::test]
@@ -188,7 +195,7 @@ async fn a_limit_is_free_until_a_call_is_refused() {
     queue.pause(&first, Some(Duration::from_millis(1)), Duration::from_secs(1)).await.unwrap();
     // The pause ends, and calls stay spaced.
     let mut next = request(RateLimit::default(), 5);
-    tokio::time::timeout(Duration::from_secs(5), async {
+    tokio::time::timeout(Duration::from_secs(30), async {
         loop {
             match queue.take(&next).await.unwrap() {
                 Permitted::Wait { due, .. } => next.due = Some(due),
@@ -215,16 +222,15 @@ async fn a_provider_that_names_no_time_is_paused_for_ten_times_the_spacing() {
 async fn a_request_that_gave_its_place_up_gets_another_one() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
-    assert_eq!(wait(&queue, limit, 0).await, None);
-    let first = request(limit, 0);
+    assert_eq!(wait(&queue, SPACED, 0).await, None);
+    let first = request(SPACED, 0);
     queue.take(&first).await.unwrap();
     queue.give_back(&first, 0).await.unwrap();
     // The place is another one's now.
-    let (pause, _) = wait(&queue, limit, 0).await.unwrap();
-    assert!(pause <= Duration::from_secs(1), "{pause:?}");
+    let (pause, _) = wait(&queue, SPACED, 0).await.unwrap();
+    assert!(pause <= SPACING, "{pause:?}");
     let Permitted::Wait { pause, .. } = queue.take(&first).await.unwrap() else { panic!("no wait") };
-    assert!(pause > Duration::from_secs(1), "{pause:?}");
+    assert!(pause > SPACING, "{pause:?}");
 }
 
 #[tokio::test]
@@ -256,18 +262,20 @@ async fn the_spacing_after_refusals_halves_with_each_quiet_half_minute() {
     let queue = redis.queue(&quick()).await;
     let mut raw = redis.raw().await;
     let now: (u64, u64) = redis::cmd("TIME").query_async(&mut raw).await.unwrap();
-    for (name, quiet, spacing) in [("a", 20, 400u64), ("b", 31, 200), ("c", 61, 100)] {
+    for (name, quiet, spacing) in [("a", 20, 4000u64), ("b", 31, 2000), ("c", 61, 1000)] {
         let key = queue.keys().limit(name);
         let mut set = redis::cmd("HSET");
-        set.arg(&key).arg("spacing").arg(400).arg("refused").arg((now.0 - quiet) * 1000);
+        set.arg(&key).arg("spacing").arg(4000).arg("refused").arg((now.0 - quiet) * 1000);
         set.exec_async(&mut raw).await.unwrap();
         let next = || PermitRequest { name: name.to_owned(), ..request(RateLimit::default(), 0) };
+        let began = Instant::now();
         assert_eq!(queue.take(&next()).await.unwrap(), Permitted::Go);
         queue.take(&next()).await.unwrap();
         // The third comes two spacings after the first.
         let Permitted::Wait { pause, .. } = queue.take(&next()).await.unwrap() else { panic!("no wait") };
         let most = Duration::from_millis(2 * spacing);
-        assert!(pause <= most && pause + Duration::from_millis(spacing) > most, "{name}: {pause:?}");
+        let since_then = began.elapsed() + ROUNDING;
+        assert!(pause <= most && pause + since_then >= most, "{name}: {pause:?}, {since_then:?}");
         let stored: u64 = redis::cmd("HGET").arg(&key).arg("spacing").query_async(&mut raw).await.unwrap();
         assert_eq!(stored, spacing);
     }
@@ -277,15 +285,14 @@ async fn the_spacing_after_refusals_halves_with_each_quiet_half_minute() {
 async fn places_that_were_given_up_before_a_pause_are_void_after_it() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
-    assert_eq!(wait(&queue, limit, 0).await, None);
-    let given_up = request(limit, 0);
+    assert_eq!(wait(&queue, SPACED, 0).await, None);
+    let given_up = request(SPACED, 0);
     queue.take(&given_up).await.unwrap();
     queue.give_back(&given_up, 0).await.unwrap();
-    let pause = Duration::from_secs(7);
-    queue.pause(&request(limit, 0), Some(pause), Duration::from_secs(60)).await.unwrap();
-    let (first, _) = wait(&queue, limit, 0).await.unwrap();
-    let (second, _) = wait(&queue, limit, 0).await.unwrap();
+    let pause = SPACING * 5;
+    queue.pause(&request(SPACED, 0), Some(pause), Duration::from_secs(60)).await.unwrap();
+    let (first, _) = wait(&queue, SPACED, 0).await.unwrap();
+    let (second, _) = wait(&queue, SPACED, 0).await.unwrap();
     assert!(first <= pause && second > pause, "one call comes as the pause ends: {first:?}, {second:?}");
 }
 
@@ -293,9 +300,8 @@ async fn places_that_were_given_up_before_a_pause_are_void_after_it() {
 async fn a_request_that_moves_up_leaves_its_place_to_the_next() {
     let redis = PrivateRedis::start();
     let queue = redis.queue(&quick()).await;
-    let limit = RateLimit { requests_per_minute: Some(60), ..RateLimit::default() };
-    assert_eq!(wait(&queue, limit, 0).await, None);
-    let [first, second, third] = [(); 3].map(|()| request(limit, 0));
+    assert_eq!(wait(&queue, SPACED, 0).await, None);
+    let [first, second, third] = [(); 3].map(|()| request(SPACED, 0));
     for waiting in [&first, &second, &third] {
         queue.take(waiting).await.unwrap();
     }
@@ -305,12 +311,12 @@ async fn a_request_that_moves_up_leaves_its_place_to_the_next() {
     };
     queue.give_back(&first, 0).await.unwrap();
     let moved = pause_of(&third).await;
-    assert!(moved <= Duration::from_secs(1), "{moved:?}");
+    assert!(moved <= SPACING, "{moved:?}");
     // The place is taken, and the second waits where it was.
     let stays = pause_of(&second).await;
-    assert!(stays > Duration::from_secs(1) && stays <= Duration::from_secs(2), "{stays:?}");
-    let next = pause_of(&request(limit, 0)).await;
-    assert!(next > Duration::from_secs(2) && next <= Duration::from_secs(3), "{next:?}");
+    assert!(stays > SPACING && stays <= SPACING * 2, "{stays:?}");
+    let next = pause_of(&request(SPACED, 0)).await;
+    assert!(next > SPACING * 2 && next <= SPACING * 3, "{next:?}");
 }
 
 #[tokio::test]
