@@ -1,7 +1,7 @@
 //! What jobs that have not ended wait for, on Redis, and what those that run have used so far.
 //!
-//! Reasons are read for a batch of jobs at once: one round trip in each job's shard, and one more for the fleet where a
-//! job is queued.
+//! Reasons are read for a batch of jobs at once: one round trip in each job's shard, for each 200 jobs, and one more for the
+//! fleet where a job is queued.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -28,6 +28,7 @@ use crate::queue::questions::read_numbers;
 use crate::queue::record::ASKED;
 use crate::queue::record::Depth;
 use crate::queue::record::Record;
+use crate::queue::watch::BATCH_SIZE;
 
 /// Admitted jobs that a reason names: enough to see what fills a cap, few enough for a line.
 const NAMED_JOBS: usize = 5;
@@ -44,13 +45,6 @@ struct Fleet {
 impl Queue {
     /// Adds to jobs that have not ended what they wait for, and to those that run what they have used so far.
     pub(super) async fn add_waits(&self, records: &mut [Option<Record>]) -> Result<(), QueueError> {
-        let mut pipeline = redis::pipe();
-        for record in records.iter().flatten() {
-            self.push_wait(&mut pipeline, record);
-        }
-        if pipeline.is_empty() {
-            return Ok(());
-        }
         let is_queued = |record: &Record| record.job.status == State::Queued;
         let mut fleet = Fleet::default();
         if records.iter().flatten().any(is_queued) {
@@ -58,10 +52,25 @@ impl Queue {
         }
         // Without a heartbeat for a lease a worker takes nothing, although its record is kept.
         fleet.workers.retain(|worker| worker.age < self.settings.lease);
+        for batch in records.chunks_mut(BATCH_SIZE) {
+            self.add_waits_to_batch(batch, &fleet).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_waits_to_batch(
+        &self,
+        records: &mut [Option<Record>],
+        fleet: &Fleet,
+    ) -> Result<(), QueueError> {
+        let mut pipeline = redis::pipe();
+        for record in records.iter().flatten() {
+            self.push_wait(&mut pipeline, record);
+        }
         let mut answers = self.link.ask_all(ASKED, &pipeline).await?;
         let mut asking = Vec::new();
         for record in records.iter_mut().flatten() {
-            if let Some(numbers) = read_wait(record, &mut answers, &fleet)? {
+            if let Some(numbers) = read_wait(record, &mut answers, fleet)? {
                 asking.push((record.job.id, numbers));
             }
         }
