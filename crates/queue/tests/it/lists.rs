@@ -7,9 +7,13 @@ use futures::TryStreamExt as _;
 use legwork_common::id::JobId;
 use legwork_common::job::Cause;
 use legwork_common::lifecycle::State;
+use legwork_common::waits_for::WaitsFor;
+use legwork_queue::ConnectionKind;
 use legwork_queue::Hints;
 use legwork_queue::Observer;
 use legwork_queue::Operator;
+use legwork_queue::Queue;
+use legwork_queue::Target;
 use legwork_queue::operator::RetryError;
 use legwork_queue::operator::RetryMode;
 use legwork_queue::operator::SessionLanes;
@@ -21,6 +25,8 @@ use legwork_queue::port::NewJob;
 use legwork_queue::port::Watch as _;
 use legwork_queue::ride_out;
 use legwork_queue::settings::FleetSettings;
+use legwork_tests::proxy::Proxy;
+use legwork_tests::proxy::Server;
 
 use crate::support::PrivateRedis;
 use crate::support::TestSession;
@@ -130,6 +136,31 @@ async fn a_filter_without_an_index_searches_to_the_end_and_reports_it() {
     let list = || haystack.it.queue.list(&any, NEWER * 2, None);
     let all = ride_out(|| Duration::from_secs(60), || {}, list).await.unwrap();
     assert_eq!((all.jobs.len(), all.next), (NEWER + 3, None));
+}
+
+#[tokio::test]
+async fn thousands_of_jobs_say_what_they_wait_for_over_a_slow_network() {
+    let redis = PrivateRedis::start();
+    let it = TestSession::open(&redis.queue(&FleetSettings::default()).await, 1).await;
+    let jobs: Vec<NewJob> = (0..4000).map(|_| it.job()).collect();
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    it.enqueue(DispatchedBy::Root, jobs).await.unwrap();
+
+    let proxy = Proxy::start(Server::Unix(redis.socket()));
+    let target = Target::parse(&proxy.url()).unwrap();
+    let slow = Queue::connect(&target, "test", it.queue.settings(), ConnectionKind::Dedicated).await.unwrap();
+    // For each 64 KB: what all of them wait for would take longer than a round trip may.
+    proxy.delay(Duration::from_millis(60));
+    let shown = slow.jobs_with_waits(&ids).await.unwrap();
+
+    // The first was admitted.
+    for (place, job) in shown.into_iter().enumerate().skip(1) {
+        let waits_for = job.unwrap().waits_for;
+        assert!(
+            matches!(waits_for, Some(WaitsFor::SessionCap { ahead, .. }) if ahead == place as u64),
+            "{place}: {waits_for:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn a_call_that_comes_back_at_its_time_is_granted() {
     let Permitted::Wait { pause, due, .. } = queue.take(&second).await.unwrap() else { panic!("no wait") };
     assert!(pause <= Duration::from_secs(2), "{pause:?}");
     second.due = Some(due);
-    tokio::time::timeout(Duration::from_secs(30), async {
+    tokio::time::timeout(Duration::from_secs(5), async {
         while queue.take(&second).await.unwrap() != Permitted::Go {}
     })
     .await
@@ -72,13 +72,14 @@ async fn tokens_count_as_expected_at_first_and_then_as_spent() {
     // A thousand a second, of which ten seconds' worth may be taken at once.
     let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() };
     let first = request(limit, 10_000);
+    let began = Instant::now();
     assert_eq!(queue.take(&first).await.unwrap(), Permitted::Go);
     assert_eq!(wait(&queue, limit, 9000).await, None);
     let (pause, why) = wait(&queue, limit, 0).await.unwrap();
     assert!(why == WaitReason::Rate && pause <= Duration::from_secs(9), "{pause:?}");
     queue.give_back(&first, 20_000).await.unwrap();
     let (pause, _) = wait(&queue, limit, 0).await.unwrap();
-    assert!(pause > Duration::from_secs(19), "{pause:?}");
+    assert!(pause + began.elapsed() + ROUNDING >= Duration::from_secs(29), "{pause:?}");
     queue.give_back(&first, -30_000).await.unwrap();
     assert_eq!(wait(&queue, limit, 0).await, None);
 }
@@ -195,7 +196,7 @@ async fn a_limit_is_free_until_a_call_is_refused() {
     queue.pause(&first, Some(Duration::from_millis(1)), Duration::from_secs(1)).await.unwrap();
     // The pause ends, and calls stay spaced.
     let mut next = request(RateLimit::default(), 5);
-    tokio::time::timeout(Duration::from_secs(30), async {
+    tokio::time::timeout(Duration::from_secs(5), async {
         loop {
             match queue.take(&next).await.unwrap() {
                 Permitted::Wait { due, .. } => next.due = Some(due),
